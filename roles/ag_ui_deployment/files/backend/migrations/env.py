@@ -8,7 +8,6 @@ from src.models import (  # noqa: F401 - registers the tables
     audit,
     conversation,
     event,
-    gap,
     job,
     login_source,
     second_factor,

@@ -10,7 +10,7 @@ from src.commands.output import echo
 from src.composition.accounts import Accounts
 from src.config import Settings
 from src.models.account import AccountFilter, NewAccount
-from src.models.role import Role
+from src.models.permissions import Role
 from src.services.audit.actors import OPERATOR
 from src.services.auth.email_addresses import normalise_email
 

@@ -7,7 +7,7 @@ from src.commands.admin_command import run_admin_command
 from src.commands.output import echo
 from src.composition.accounts import Accounts
 from src.config import Settings
-from src.models.role import Role
+from src.models.permissions import Role
 from src.models.workspace import NewWorkspace
 from src.services.audit.actors import OPERATOR
 from src.services.auth.email_addresses import normalise_email

@@ -11,7 +11,6 @@ from src.config import Settings
 from src.services.agent.agent_service import AgentService
 from src.services.agent.conversations import ConversationService
 from src.services.agent.retention import AgentRetention
-from src.services.agent.storage_limits import StorageLimits
 from src.services.agent.token_budget import TokenBudget
 from src.services.agent.toolbox import Toolbox
 from src.services.audit_logger import AuditLogger
@@ -59,7 +58,7 @@ class Agent:
     ) -> Self:
         reader = reader_client(settings)
         registry = RunRegistry(redis, settings.REDIS_STREAM_NAME)
-        conversations = ConversationService(database, audit, StorageLimits.of(settings))
+        conversations = ConversationService(database, audit, settings)
         store = RunStore(database, audit)
         runs = RunManager(registry, store.persist, metrics, settings.SHUTDOWN_GRACE_SECONDS)
         follower = RunFollower(reader, registry, store)

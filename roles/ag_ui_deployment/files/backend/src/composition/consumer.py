@@ -9,7 +9,6 @@ from src.config import Settings
 from src.services.audit_logger import AuditLogger
 from src.services.consumer.dead_letters import DeadLetterService
 from src.services.consumer.event_store import EventStore
-from src.services.consumer.group_reader import ConsumerConfig
 from src.services.consumer.stream_status import StreamStatusService
 from src.services.redis_consumer import RedisStreamConsumer
 from src.utils.database import Database
@@ -38,9 +37,8 @@ class Consumer:
     ) -> Self:
         stream, group = settings.REDIS_STREAM_NAME, settings.REDIS_CONSUMER_GROUP
         reader = reader_client(settings)
-        config = ConsumerConfig.of(settings)
         return cls(
-            task=RedisStreamConsumer(reader, EventStore(database), config, metrics),
+            task=RedisStreamConsumer(reader, EventStore(database), settings, metrics),
             dead_letters=DeadLetterService(database, redis, stream, audit),
             overview=StreamStatusService(database, redis, stream, group),
             reader=reader,

@@ -43,7 +43,7 @@ class Operations:
     ) -> Self:
         stream, group = settings.REDIS_STREAM_NAME, settings.REDIS_CONSUMER_GROUP
         health = HealthService(
-            settings.APP_NAME,
+            settings,
             redis,
             database,
             consumer=consumer.task,

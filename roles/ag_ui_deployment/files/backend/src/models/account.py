@@ -7,7 +7,6 @@ from uuid import UUID, uuid4
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     ValidationInfo,
     field_validator,
@@ -18,7 +17,7 @@ from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.orm import Mapped, mapped_column
 
 from src.models.page import Page, PageCursor, PageLimit
-from src.models.role import Role
+from src.models.permissions import Role
 from src.models.workspace import Membership, MembershipJson
 from src.utils.database import Base
 
@@ -76,8 +75,6 @@ class AccountTokenRow(Base):
 
 class Account(BaseModel):
     """`locked_until` is when logins are possible again from wherever too many have failed."""
-
-    model_config = ConfigDict(from_attributes=True)
 
     id: UUID
     email: str

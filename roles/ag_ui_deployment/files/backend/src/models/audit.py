@@ -134,6 +134,16 @@ class CheckpointRow(Base):
     )
 
 
+class AppliedSettingRow(Base):
+    """A keyed digest of a setting's value, which detects a change without storing the value."""
+
+    __tablename__ = "applied_settings"
+
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    key_id: Mapped[str] = mapped_column(Text)
+    digest: Mapped[bytes] = mapped_column(BYTEA)
+
+
 class AuditEntry(BaseModel):
     """One entry as administrators read it. Hashes are in hexadecimal."""
 

@@ -5,7 +5,11 @@ from enum import StrEnum
 
 from pydantic import BaseModel
 
-from src.models.role import Role
+
+class Role(StrEnum):
+    ADMIN = "admin"
+    CONTRIBUTOR = "contributor"
+    VIEWER = "viewer"
 
 
 class Permission(StrEnum):

@@ -90,13 +90,10 @@ _LINE = r"^[^\x00-\x1f\x7f]+$"
 
 Question = Annotated[str, StringConstraints(min_length=1, max_length=4000), _PRINTABLE]
 LongText = Annotated[str, StringConstraints(min_length=1, max_length=100_000), _PRINTABLE]
-SingleLine = Annotated[
-    str, StringConstraints(min_length=1, max_length=200, pattern=_LINE), _PRINTABLE
-]
+SingleLine = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_LINE)]
 FilePath = Annotated[
     str,
     StringConstraints(min_length=1, max_length=1024, pattern=_LINE),
-    _PRINTABLE,
     AfterValidator(_path),
 ]
 Url = Annotated[
@@ -116,7 +113,6 @@ BoundedObject = Annotated[JsonObject, AfterValidator(_bounded)]
 RequestedWorkspace = Annotated[
     str,
     StringConstraints(min_length=1, max_length=100, pattern=_LINE),
-    _PRINTABLE,
     Field(examples=["default"]),
 ]
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import CheckConstraint, DateTime, Text, Uuid, func, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from src.models.role import Role
+from src.models.permissions import Role
 from src.models.workspace import DEFAULT_WORKSPACE, Membership, MembershipRow
 from src.utils.database import Base
 

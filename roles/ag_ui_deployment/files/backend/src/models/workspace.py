@@ -9,7 +9,7 @@ from sqlalchemy import CheckConstraint, DateTime, ForeignKey, Index, Text, Uuid,
 from sqlalchemy.orm import Mapped, mapped_column
 
 from src.models.page import Page
-from src.models.role import Role
+from src.models.permissions import Role
 from src.utils.database import Base
 
 # Every user belongs to it, and so does everything that names no workspace.

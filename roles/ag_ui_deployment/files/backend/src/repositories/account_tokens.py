@@ -32,8 +32,7 @@ async def by_hash(
         AccountTokenRow.purpose == purpose.value,
         _IS_VALID,
     )
-    found: AccountTokenRow | None = await session.scalar(query)
-    return found
+    return await session.scalar(query)
 
 
 async def use(session: AsyncSession, token_hash: str) -> bool:

@@ -8,7 +8,7 @@ from sqlalchemy import delete, func, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from src.models.account import AccountFilter
-from src.models.role import Role
+from src.models.permissions import Role
 from src.models.second_factor import RecoveryCodeRow, SecondFactorRow
 from src.models.user import UserRow
 from src.models.workspace import MembershipRow, WorkspaceRow

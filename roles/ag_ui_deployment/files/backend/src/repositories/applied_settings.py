@@ -3,7 +3,7 @@
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from src.models.applied_setting import AppliedSettingRow
+from src.models.audit import AppliedSettingRow
 
 # Key of the advisory lock. All instances must use the same.
 _LOCK = 0x4155_4449_5404

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -37,6 +38,7 @@ _COLUMN_NAMES = (
     "prev_hash",
     "hash",
 )
+_ENTRY_FIELDS = attrgetter(*_COLUMN_NAMES[1:-2])
 _INSERT = insert_arrays(AuditRow, _COLUMN_NAMES)
 _COLUMNS = tuple(
     cast(AuditRow.details, Text) if name == "details" else getattr(AuditRow, name)
@@ -233,21 +235,7 @@ async def delete_through(session: AsyncSession, seq: int, limit: int) -> int:
 
 
 def _row(link: ChainLink) -> tuple[Any, ...]:
-    entry = link.entry
-    return (
-        link.seq,
-        entry.at,
-        entry.action,
-        entry.outcome,
-        entry.actor_id,
-        entry.actor,
-        entry.target,
-        entry.address,
-        entry.request_id,
-        entry.details,
-        link.prev_hash,
-        link.hash,
-    )
+    return (link.seq, *_ENTRY_FIELDS(link.entry), link.prev_hash, link.hash)
 
 
 def _link(row: Sequence[Any]) -> ChainLink:

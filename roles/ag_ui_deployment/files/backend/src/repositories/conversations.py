@@ -166,12 +166,6 @@ async def end_run(
     return (await session.scalars(statement)).one_or_none()
 
 
-async def is_stored(session: AsyncSession, owner_id: UUID, run_id: str) -> bool:
-    """Whether a run is stored, running or ended."""
-    query = select(RunRow.id).where(RunRow.owner_id == owner_id, RunRow.id == run_id)
-    return await session.scalar(query) is not None
-
-
 async def run(session: AsyncSession, owner_id: UUID, run_id: str) -> RunRow | None:
     return await session.get(RunRow, (owner_id, run_id))
 
@@ -185,9 +179,7 @@ async def running_runs(session: AsyncSession, older_than: timedelta, limit: int)
 
 
 async def run_with_events(session: AsyncSession, owner_id: UUID, run_id: str) -> RunRow | None:
-    query = select(RunRow).where(RunRow.owner_id == owner_id, RunRow.id == run_id)
-    found: RunRow | None = await session.scalar(query.options(undefer(RunRow.events)))
-    return found
+    return await session.get(RunRow, (owner_id, run_id), options=[undefer(RunRow.events)])
 
 
 async def thread(session: AsyncSession, owner_id: UUID, thread_id: str) -> ThreadRow | None:

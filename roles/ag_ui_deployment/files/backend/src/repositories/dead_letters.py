@@ -53,8 +53,7 @@ async def close(
         .values(closed_at=func.now(), closed_how=how, closed_by=by)
         .returning(DeadLetterRow)
     )
-    found: DeadLetterRow | None = await session.scalar(statement)
-    return found
+    return await session.scalar(statement)
 
 
 async def count_open(session: AsyncSession) -> int:

@@ -6,9 +6,10 @@ from typing import Any, cast
 
 import orjson
 from sqlalchemy import CursorResult, func, select, tuple_
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from src.models.event import DeadLetterRow, EventRow, Poison, ShieldEvent, StreamId
+from src.models.event import DeadLetterRow, EventRow, GapRow, Poison, ShieldEvent, StreamId
 from src.repositories.bulk import arrays, insert_arrays
 from src.utils.event_loop import cooperative_iter
 
@@ -113,6 +114,36 @@ async def count(session: AsyncSession, after: StreamId, before: StreamId) -> int
         query = select(func.count()).where(tuple_(*after) < key, tuple_(*before) > key)
         total += await session.scalar(query.select_from(table)) or 0
     return total
+
+
+async def add_gap(
+    session: AsyncSession, after: StreamId, before: StreamId, reason: str, entries: int
+) -> None:
+    """Store a gap, unless it is already stored.
+
+    Args:
+        session: The transaction.
+        after: The lost entries have greater ids than this.
+        before: The lost entries have smaller ids than this.
+        reason: Why they were lost.
+        entries: Number of lost entries.
+    """
+    statement = insert(GapRow).values(
+        after_ms=after.ms,
+        after_seq=after.seq,
+        before_ms=before.ms,
+        before_seq=before.seq,
+        reason=reason,
+        entries=entries,
+    )
+    await session.execute(statement.on_conflict_do_nothing())
+
+
+async def is_any_gap_above(session: AsyncSession, cursor: StreamId) -> bool:
+    """Whether any gap ends above an id."""
+    key = tuple_(GapRow.before_ms, GapRow.before_seq)
+    query = select(GapRow.reason).where(key > tuple_(*cursor)).limit(1)
+    return await session.scalar(query) is not None
 
 
 def _row(event: ShieldEvent) -> tuple[Any, ...]:

@@ -33,12 +33,7 @@ async def of_user(
 
 async def locked_until(session: AsyncSession, user_id: UUID) -> datetime | None:
     """The latest end of a lockout of any source of an account, None if none is locked out."""
-    found: datetime | None = await session.scalar(
-        select(func.max(LoginSourceRow.locked_until)).where(
-            LoginSourceRow.user_id == user_id, LoginSourceRow.locked_until > func.now()
-        )
-    )
-    return found
+    return await session.scalar(select(LOCKED_UNTIL).where(UserRow.id == user_id))
 
 
 async def remember_login(

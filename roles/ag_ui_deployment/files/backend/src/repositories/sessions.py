@@ -27,8 +27,7 @@ async def with_user(session: AsyncSession, session_id: UUID) -> tuple[SessionRow
 async def by_series(session: AsyncSession, series_hash: str) -> SessionRow | None:
     """Read the session of a refresh token and lock it until the end of the transaction."""
     statement = select(SessionRow).where(SessionRow.series_hash == series_hash).with_for_update()
-    found: SessionRow | None = await session.scalar(statement)
-    return found
+    return await session.scalar(statement)
 
 
 async def of_user(session: AsyncSession, user_id: UUID) -> list[SessionRow]:

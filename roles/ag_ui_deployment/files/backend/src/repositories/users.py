@@ -14,17 +14,14 @@ _USERS = select(UserRow).options(WITH_MEMBERSHIPS)
 
 async def by_email(session: AsyncSession, email: str) -> UserRow | None:
     """Read the account with an address, without its memberships."""
-    found: UserRow | None = await session.scalar(select(UserRow).where(UserRow.email == email))
-    return found
+    return await session.scalar(select(UserRow).where(UserRow.email == email))
 
 
 async def by_id(session: AsyncSession, user_id: UUID) -> UserRow | None:
-    found: UserRow | None = await session.scalar(_USERS.where(UserRow.id == user_id))
-    return found
+    return await session.scalar(_USERS.where(UserRow.id == user_id))
 
 
 async def for_update(session: AsyncSession, user_id: UUID) -> UserRow | None:
     """Read the current row and lock it until the end of the transaction."""
     statement = _USERS.where(UserRow.id == user_id).with_for_update()
-    found: UserRow | None = await session.scalar(statement)
-    return found
+    return await session.scalar(statement)

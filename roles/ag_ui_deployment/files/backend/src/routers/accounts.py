@@ -16,14 +16,11 @@ from src.services.accounts.errors import (
     RegistrationClosedError,
     UserExistsError,
 )
-from src.services.auth.errors import LimitReachedError
 from src.web.api_route import ApiRoute
 from src.web.dependencies import ClientDep, ServicesDep
 from src.web.problems import DatabaseUnavailableError, documented
 
-router = APIRouter(
-    route_class=ApiRoute, responses=documented(LimitReachedError, DatabaseUnavailableError)
-)
+router = APIRouter(route_class=ApiRoute, responses=documented(DatabaseUnavailableError))
 
 
 @router.post(

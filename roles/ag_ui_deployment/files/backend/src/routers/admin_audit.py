@@ -13,8 +13,6 @@ from src.models.permissions import Permission
 from src.repositories.audit import AuditFilter
 from src.services.audit.log_service import ExportFormat
 from src.services.audit_logger import Action, Outcome
-from src.services.auth.errors import NotAuthenticatedError
-from src.services.rbac_service import NotPermittedError
 from src.utils.pagination import CursorRejectedError
 from src.web.api_route import ApiRoute
 from src.web.dependencies import CurrentUser, RowCursor, ServicesDep, requires
@@ -24,7 +22,7 @@ router = APIRouter(
     route_class=ApiRoute,
     prefix="/audit",
     dependencies=[Depends(requires(Permission.READ_AUDIT))],
-    responses=documented(NotAuthenticatedError, NotPermittedError, DatabaseUnavailableError),
+    responses=documented(DatabaseUnavailableError),
 )
 
 _MEDIA_TYPES: dict[ExportFormat, str] = {"csv": "text/csv", "jsonl": "application/jsonl"}

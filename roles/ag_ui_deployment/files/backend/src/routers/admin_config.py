@@ -3,9 +3,7 @@
 from fastapi import APIRouter, Depends
 
 from src.models.permissions import Permission
-from src.services.auth.errors import NotAuthenticatedError
 from src.services.operations.config_overview import SettingPage
-from src.services.rbac_service import NotPermittedError
 from src.web.api_route import ApiRoute
 from src.web.dependencies import ServicesDep, requires
 from src.web.problems import DatabaseUnavailableError, documented
@@ -17,7 +15,7 @@ router = APIRouter(route_class=ApiRoute)
     "/config",
     summary="What is set and from where; secrets only as set or not set",
     dependencies=[Depends(requires(Permission.READ_CONFIG))],
-    responses=documented(NotAuthenticatedError, NotPermittedError, DatabaseUnavailableError),
+    responses=documented(DatabaseUnavailableError),
 )
 async def list_settings(services: ServicesDep) -> SettingPage:
     return SettingPage(items=services.operations.config.settings())

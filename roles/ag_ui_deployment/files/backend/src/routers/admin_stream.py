@@ -9,14 +9,12 @@ from src.models.event import StreamId
 from src.models.page import PageCursor, PageLimit
 from src.models.permissions import Permission
 from src.models.stream import DeadLetter, DeadLetterPage, LetterState, StreamReport
-from src.services.auth.errors import NotAuthenticatedError
 from src.services.consumer.errors import (
     DeadLetterClosedError,
     DeadLetterIncompleteError,
     DeadLetterNotFoundError,
     StreamUnavailableError,
 )
-from src.services.rbac_service import NotPermittedError
 from src.utils.pagination import CursorRejectedError
 from src.web.api_route import ApiRoute
 from src.web.dependencies import CurrentUser, ServicesDep, requires
@@ -26,9 +24,7 @@ router = APIRouter(
     route_class=ApiRoute,
     prefix="/stream",
     dependencies=[Depends(requires(Permission.MANAGE_STREAM))],
-    responses=documented(
-        NotAuthenticatedError, NotPermittedError, DatabaseUnavailableError, StreamUnavailableError
-    ),
+    responses=documented(DatabaseUnavailableError, StreamUnavailableError),
 )
 
 _STREAM_ID = r"^[0-9]{1,19}-[0-9]{1,19}$"

@@ -24,8 +24,6 @@ from src.services.accounts.errors import (
     RegistrationClosedError,
     UserExistsError,
 )
-from src.services.auth.errors import NotAuthenticatedError
-from src.services.rbac_service import NotPermittedError
 from src.utils.pagination import CursorRejectedError
 from src.web.api_route import ApiRoute
 from src.web.dependencies import ActorDep, ServicesDep, not_stored, requires
@@ -34,7 +32,7 @@ from src.web.problems import DatabaseUnavailableError, documented
 router = APIRouter(
     route_class=ApiRoute,
     dependencies=[Depends(requires(Permission.MANAGE_USERS))],
-    responses=documented(NotAuthenticatedError, NotPermittedError, DatabaseUnavailableError),
+    responses=documented(DatabaseUnavailableError),
 )
 _ONE = documented(AccountNotFoundError)
 _SECRET = [Depends(not_stored)]
@@ -61,7 +59,7 @@ async def create_user(services: ServicesDep, actor: ActorDep, body: NewAccount) 
     status_code=201,
     summary="Invite somebody; without a mail server the answer has the link to pass on",
     dependencies=_SECRET,
-    responses=documented(NotPermittedError, RegistrationClosedError, UserExistsError),
+    responses=documented(RegistrationClosedError, UserExistsError),
 )
 async def invite_user(services: ServicesDep, actor: ActorDep, body: NewInvitation) -> Invitation:
     return await services.accounts.registration.invite(actor, body)

@@ -23,8 +23,6 @@ from src.services.accounts.errors import (
     WorkspaceInUseError,
     WorkspaceNotFoundError,
 )
-from src.services.auth.errors import NotAuthenticatedError
-from src.services.rbac_service import NotPermittedError
 from src.web.api_route import ApiRoute
 from src.web.dependencies import ActorDep, ServicesDep, requires
 from src.web.problems import DatabaseUnavailableError, documented
@@ -32,7 +30,7 @@ from src.web.problems import DatabaseUnavailableError, documented
 router = APIRouter(
     route_class=ApiRoute,
     dependencies=[Depends(requires(Permission.MANAGE_WORKSPACES))],
-    responses=documented(NotAuthenticatedError, NotPermittedError, DatabaseUnavailableError),
+    responses=documented(DatabaseUnavailableError),
 )
 WorkspacePath = Annotated[WorkspaceName, Path()]
 

@@ -26,14 +26,13 @@ from src.services.agent.errors import (
     TooManyRunsError,
     UserFullError,
 )
-from src.services.auth.errors import NotAuthenticatedError, TicketsUnavailableError
+from src.services.auth.errors import TicketsUnavailableError
 from src.services.events.errors import DrainingError, TooManyStreamsError, TooManyStreamsOfUserError
 from src.services.gateway.errors import (
     GatewayUnavailableError,
     ToolServerUnavailableError,
     UpstreamTimeoutError,
 )
-from src.services.rbac_service import NotPermittedError
 from src.services.runs.registry import RunKey
 from src.services.runs.streams import RunSubscription
 from src.services.tools.errors import WorkspaceNotYoursError
@@ -75,8 +74,6 @@ _STREAM: ApiResponses = {200: {"model": AgUiEvent, "description": "AG-UI events 
     dependencies=_RUN,
     responses=_STREAM
     | documented(
-        NotAuthenticatedError,
-        NotPermittedError,
         WorkspaceNotYoursError,
         RunExistsError,
         ThreadBusyError,
@@ -117,12 +114,7 @@ async def run_agent(
     dependencies=_READ,
     responses=_STREAM
     | documented(
-        NotAuthenticatedError,
-        NotPermittedError,
-        RunNotFoundError,
-        TooManyStreamsOfUserError,
-        TooManyStreamsError,
-        DatabaseUnavailableError,
+        RunNotFoundError, TooManyStreamsOfUserError, TooManyStreamsError, DatabaseUnavailableError
     ),
 )
 async def connect_agent(
@@ -150,8 +142,6 @@ async def connect_agent(
     responses=_STREAM
     | documented(
         CursorRejectedError,
-        NotAuthenticatedError,
-        NotPermittedError,
         RunNotFoundError,
         TooManyStreamsOfUserError,
         TooManyStreamsError,
@@ -179,9 +169,7 @@ async def stream_run_events(  # noqa: PLR0913 - one for each parameter of the re
     "/runs/{run_id}",
     summary="How a run stands",
     dependencies=_READ,
-    responses=documented(
-        NotAuthenticatedError, NotPermittedError, RunNotFoundError, DatabaseUnavailableError
-    ),
+    responses=documented(RunNotFoundError, DatabaseUnavailableError),
 )
 async def get_run(
     services: ServicesDep, user: CurrentUser, run_id: RunId, owner: Owner = None
@@ -195,13 +183,7 @@ async def get_run(
     status_code=202,
     response_class=Response,
     dependencies=_RUN,
-    responses=documented(
-        NotAuthenticatedError,
-        NotPermittedError,
-        RunNotFoundError,
-        DatabaseUnavailableError,
-        RunLogUnavailableError,
-    ),
+    responses=documented(RunNotFoundError, DatabaseUnavailableError, RunLogUnavailableError),
 )
 async def cancel_run(
     services: ServicesDep, user: CurrentUser, run_id: RunId, owner: Owner = None
@@ -213,13 +195,7 @@ async def cancel_run(
     "/capabilities",
     summary="What the agent can do, in AG-UI's words",
     dependencies=_READ,
-    responses=documented(
-        NotAuthenticatedError,
-        NotPermittedError,
-        ToolServerUnavailableError,
-        GatewayUnavailableError,
-        UpstreamTimeoutError,
-    ),
+    responses=documented(ToolServerUnavailableError, GatewayUnavailableError, UpstreamTimeoutError),
 )
 async def get_agent_capabilities(services: ServicesDep, user: CurrentUser) -> AgentCapabilities:
     return await services.agent.service.capabilities(user)
@@ -229,9 +205,7 @@ async def get_agent_capabilities(services: ServicesDep, user: CurrentUser) -> Ag
     "/threads",
     summary="Your conversations, the latest first; an admin's list has everybody's",
     dependencies=_READ,
-    responses=documented(
-        CursorRejectedError, NotAuthenticatedError, NotPermittedError, DatabaseUnavailableError
-    ),
+    responses=documented(CursorRejectedError, DatabaseUnavailableError),
 )
 async def list_threads(
     services: ServicesDep,
@@ -247,13 +221,7 @@ async def list_threads(
     summary="A conversation: its last messages and its runs",
     response_model=Thread,
     dependencies=_READ,
-    responses=documented(
-        CursorRejectedError,
-        NotAuthenticatedError,
-        NotPermittedError,
-        ThreadNotFoundError,
-        DatabaseUnavailableError,
-    ),
+    responses=documented(CursorRejectedError, ThreadNotFoundError, DatabaseUnavailableError),
 )
 async def get_thread(  # noqa: PLR0913 - one for each parameter of the request
     *,
@@ -275,13 +243,7 @@ async def get_thread(  # noqa: PLR0913 - one for each parameter of the request
     summary="Delete a conversation with its messages and runs; those that are on end",
     status_code=204,
     dependencies=_RUN,
-    responses=documented(
-        NotAuthenticatedError,
-        NotPermittedError,
-        ThreadNotFoundError,
-        DatabaseUnavailableError,
-        RunLogUnavailableError,
-    ),
+    responses=documented(ThreadNotFoundError, DatabaseUnavailableError, RunLogUnavailableError),
 )
 async def delete_thread(
     services: ServicesDep, user: CurrentUser, thread_id: ThreadId, owner: Owner = None

@@ -6,10 +6,8 @@ from fastapi import APIRouter, Depends, Query
 
 from src.models.job import Job, JobPage, JobQuery
 from src.models.permissions import Permission, PermissionOverview
-from src.services.auth.errors import NotAuthenticatedError
 from src.services.jobs.job_service import JobNotFoundError
 from src.services.rbac.overview import overview
-from src.services.rbac_service import NotPermittedError
 from src.services.tools.catalogue import tool_permissions
 from src.utils.pagination import CursorRejectedError
 from src.web.api_route import ApiRoute
@@ -24,9 +22,7 @@ _READ_JOBS = [Depends(requires(Permission.READ_JOBS))]
     "/jobs",
     summary="The jobs that you see, newest first: your own, all where you are admin",
     dependencies=_READ_JOBS,
-    responses=documented(
-        CursorRejectedError, NotAuthenticatedError, NotPermittedError, DatabaseUnavailableError
-    ),
+    responses=documented(CursorRejectedError, DatabaseUnavailableError),
 )
 async def list_jobs(
     services: ServicesDep, user: CurrentUser, query: Annotated[JobQuery, Query()]
@@ -38,9 +34,7 @@ async def list_jobs(
     "/jobs/{job_id}",
     summary="One job",
     dependencies=_READ_JOBS,
-    responses=documented(
-        NotAuthenticatedError, NotPermittedError, JobNotFoundError, DatabaseUnavailableError
-    ),
+    responses=documented(JobNotFoundError, DatabaseUnavailableError),
 )
 async def get_job(services: ServicesDep, user: CurrentUser, job_id: JobId) -> Job:
     return await services.jobs.service.get(user, job_id)
@@ -50,7 +44,7 @@ async def get_job(services: ServicesDep, user: CurrentUser, job_id: JobId) -> Jo
     "/permissions",
     summary="Who may do what, and what you may do in each of your workspaces",
     dependencies=[Depends(requires(Permission.READ_PERMISSIONS))],
-    responses=documented(NotAuthenticatedError, NotPermittedError, DatabaseUnavailableError),
+    responses=documented(DatabaseUnavailableError),
 )
 async def get_permissions(user: CurrentUser) -> PermissionOverview:
     return overview(user, tool_permissions())

@@ -18,8 +18,9 @@ from src.services.auth.errors import (
     WrongCredentialsError,
     WrongPasswordError,
 )
+from src.services.auth.second_factor_service import SecondFactor
 from src.services.auth.session_service import Client
-from src.services.auth_service import Credentials, SecondFactor
+from src.services.auth_service import Credentials
 from src.web import cookies
 from src.web.api_route import ApiRoute
 from src.web.cookies import CookiesNotKeptError, WrongOriginError
@@ -125,7 +126,7 @@ async def refresh_tokens(
     status_code=204,
     summary="End this session, or all of yours",
     openapi_extra=_BY_REFRESH_TOKEN,
-    responses=documented(NotAuthenticatedError, WrongOriginError, DatabaseUnavailableError),
+    responses=documented(DatabaseUnavailableError),
 )
 async def log_out(
     response: Response,
@@ -140,7 +141,7 @@ async def log_out(
 @router.post(
     "/ticket",
     summary="What opens one event stream, for clients that can send no header",
-    responses=documented(NotAuthenticatedError, WrongOriginError, DatabaseUnavailableError),
+    responses=documented(DatabaseUnavailableError),
 )
 async def create_ticket(services: ServicesDep, access: Access) -> Ticket:
     return services.auth.tickets.issue(access)
@@ -149,7 +150,7 @@ async def create_ticket(services: ServicesDep, access: Access) -> Ticket:
 @router.get(
     "/sessions",
     summary="Where you are logged in",
-    responses=documented(NotAuthenticatedError, DatabaseUnavailableError),
+    responses=documented(DatabaseUnavailableError),
 )
 async def list_sessions(services: ServicesDep, access: Access) -> SessionPage:
     return SessionPage(items=await services.auth.sessions.open_sessions(access))
@@ -159,9 +160,7 @@ async def list_sessions(services: ServicesDep, access: Access) -> SessionPage:
     "/sessions/{session_id}",
     status_code=204,
     summary="End one of your sessions",
-    responses=documented(
-        NotAuthenticatedError, WrongOriginError, SessionNotFoundError, DatabaseUnavailableError
-    ),
+    responses=documented(SessionNotFoundError, DatabaseUnavailableError),
 )
 async def end_session(services: ServicesDep, access: Access, session_id: UUID) -> None:
     await services.auth.sessions.end_session(access, session_id)
@@ -171,9 +170,7 @@ async def end_session(services: ServicesDep, access: Access, session_id: UUID) -
     "/password/change",
     status_code=204,
     summary="Change your password; your other sessions end",
-    responses=documented(
-        NotAuthenticatedError, WrongOriginError, WrongPasswordError, DatabaseUnavailableError
-    ),
+    responses=documented(WrongPasswordError, DatabaseUnavailableError),
 )
 async def change_password(
     request: Request,
@@ -186,6 +183,6 @@ async def change_password(
     cookies.set_device(request, response, access.user.email, device)
 
 
-@router.get("/me", summary="Who is logged in", responses=documented(NotAuthenticatedError))
+@router.get("/me", summary="Who is logged in")
 async def get_current_user(user: CurrentUser) -> User:
     return user

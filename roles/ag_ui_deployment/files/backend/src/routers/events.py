@@ -10,11 +10,11 @@ from src.models.agui import AgUiEvent
 from src.models.event import StreamId
 from src.models.permissions import Permission
 from src.models.protocol import CURRENT, ProtocolVersion
-from src.services.auth.errors import NotAuthenticatedError, TicketsUnavailableError
+from src.services.auth.errors import TicketsUnavailableError
 from src.services.events.errors import TooManyStreamsError, TooManyStreamsOfUserError
 from src.services.events.subscription import JobScope, Subscription
 from src.services.jobs.job_service import JobNotFoundError
-from src.services.rbac_service import NotPermittedError, visibility
+from src.services.rbac_service import visibility
 from src.utils.errors import FieldFault
 from src.utils.pagination import CursorRejectedError
 from src.web.api_route import ApiRoute
@@ -108,12 +108,7 @@ Protocol = Annotated[ProtocolVersion | None, Depends(_protocol)]
     dependencies=_READ_JOBS,
     responses=_STREAM
     | documented(
-        CursorRejectedError,
-        NotAuthenticatedError,
-        NotPermittedError,
-        TooManyStreamsOfUserError,
-        TooManyStreamsError,
-        TicketsUnavailableError,
+        CursorRejectedError, TooManyStreamsOfUserError, TooManyStreamsError, TicketsUnavailableError
     ),
 )
 async def stream_events(
@@ -132,8 +127,6 @@ async def stream_events(
     responses=_STREAM
     | documented(
         CursorRejectedError,
-        NotAuthenticatedError,
-        NotPermittedError,
         JobNotFoundError,
         TooManyStreamsOfUserError,
         TooManyStreamsError,

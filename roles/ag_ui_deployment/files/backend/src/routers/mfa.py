@@ -11,21 +11,19 @@ from src.models.second_factor import (
     SecondFactorState,
 )
 from src.services.auth.errors import (
-    NotAuthenticatedError,
     ProofRejectedError,
     SecondFactorOffError,
     SecondFactorOnError,
 )
-from src.services.auth_service import SecondFactor
+from src.services.auth.second_factor_service import SecondFactor
 from src.web.api_route import ApiRoute
-from src.web.cookies import WrongOriginError
 from src.web.dependencies import Access, CurrentUser, ServicesDep, not_stored
 from src.web.problems import DatabaseUnavailableError, documented
 
 router = APIRouter(
     route_class=ApiRoute,
     dependencies=[Depends(not_stored)],
-    responses=documented(NotAuthenticatedError, DatabaseUnavailableError),
+    responses=documented(DatabaseUnavailableError),
 )
 
 
@@ -37,7 +35,7 @@ async def get_second_factor(services: ServicesDep, user: CurrentUser) -> SecondF
 @router.post(
     "/setup",
     summary="Get the secret for your authenticator; it counts once it is confirmed",
-    responses=documented(WrongOriginError, ProofRejectedError, SecondFactorOnError),
+    responses=documented(ProofRejectedError, SecondFactorOnError),
 )
 async def set_up_second_factor(
     services: ServicesDep, access: Access, body: PasswordProof
@@ -48,7 +46,7 @@ async def set_up_second_factor(
 @router.post(
     "/confirm",
     summary="Confirm with a code; answers your recovery codes, and your other sessions end",
-    responses=documented(WrongOriginError, ProofRejectedError, SecondFactorOffError),
+    responses=documented(ProofRejectedError, SecondFactorOffError),
 )
 async def confirm_second_factor(
     services: ServicesDep, access: Access, body: CodeProof
@@ -60,7 +58,7 @@ async def confirm_second_factor(
     "/disable",
     status_code=204,
     summary="Remove your second factor; your other sessions end",
-    responses=documented(WrongOriginError, ProofRejectedError, SecondFactorOffError),
+    responses=documented(ProofRejectedError, SecondFactorOffError),
 )
 async def disable_second_factor(services: ServicesDep, access: Access, body: FullProof) -> None:
     proof = SecondFactor(body.code, body.recovery_code)
@@ -70,7 +68,7 @@ async def disable_second_factor(services: ServicesDep, access: Access, body: Ful
 @router.post(
     "/recovery-codes",
     summary="Get new recovery codes; the earlier ones and your other sessions end",
-    responses=documented(WrongOriginError, ProofRejectedError, SecondFactorOffError),
+    responses=documented(ProofRejectedError, SecondFactorOffError),
 )
 async def renew_recovery_codes(
     services: ServicesDep, access: Access, body: CodeProof

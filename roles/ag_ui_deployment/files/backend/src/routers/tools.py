@@ -22,7 +22,6 @@ from src.models.tools import (
 )
 from src.models.user import User
 from src.models.workspace import DEFAULT_WORKSPACE
-from src.services.auth.errors import NotAuthenticatedError
 from src.services.gateway.errors import (
     GatewayUnavailableError,
     InvalidResponseError,
@@ -31,7 +30,6 @@ from src.services.gateway.errors import (
     UnknownToolError,
     UpstreamTimeoutError,
 )
-from src.services.rbac_service import NotPermittedError
 from src.services.tools.errors import (
     ArgumentsRefusedError,
     StillRunningError,
@@ -50,8 +48,6 @@ router = APIRouter(route_class=ApiRoute)
 _READ = [Depends(requires(Permission.USE_QUERY_TOOLS))]
 _WRITE = [Depends(requires(Permission.USE_WRITING_TOOLS))]
 _CALL_ERRORS = (
-    NotAuthenticatedError,
-    NotPermittedError,
     WorkspaceNotYoursError,
     UnknownToolError,
     ToolRejectedError,

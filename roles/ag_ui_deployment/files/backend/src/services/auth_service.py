@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
-
-from sqlalchemy.ext.asyncio import AsyncSession
+from functools import partial
 
 from src.models.user import Token, UserRow
 from src.repositories import users as user_rows
+from src.services.audit.actors import Actor
 from src.services.audit_logger import Action, AuditEvent, Outcome
 from src.services.auth.devices import Device, Devices
 from src.services.auth.email_addresses import normalise_email
@@ -19,39 +18,8 @@ from src.services.auth.errors import (
     WrongCredentialsError,
 )
 from src.services.auth.login_attempts import Attempt, LoginAttempts, Origin
+from src.services.auth.second_factor_service import FactorKind, SecondFactor, SecondFactorService
 from src.services.auth.session_service import Client, SessionService
-
-
-@dataclass(frozen=True, slots=True)
-class SecondFactor:
-    otp: str | None = None
-    recovery_code: str | None = None
-
-
-class FactorKind(StrEnum):
-    CODE = "code"
-    RECOVERY_CODE = "recovery code"
-
-
-class SecondFactors(Protocol):
-    async def check(
-        self, session: AsyncSession, user: UserRow, second_factor: SecondFactor
-    ) -> FactorKind | None:
-        """Verify and consume a second factor, after the password has been verified.
-
-        Args:
-            session: The transaction of the login, which has locked the account.
-            user: The account.
-            second_factor: The second factor from the client.
-
-        Returns:
-            The kind of the accepted factor, None if the account has no second factor.
-
-        Raises:
-            SecondFactorRequiredError: The account has a second factor and none is given.
-            SecondFactorRejectedError: It is wrong or already used.
-            DecryptionError: No key decrypts the stored secret.
-        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +62,7 @@ class AuthService:
         self,
         attempts: LoginAttempts,
         sessions: SessionService,
-        second_factors: SecondFactors,
+        second_factors: SecondFactorService,
         devices: Devices,
     ) -> None:
         self._attempts = attempts
@@ -121,11 +89,7 @@ class AuthService:
             SecondFactorRejectedError: Only the second factor is wrong.
             DecryptionError: Only the stored secret of the second factor cannot be decrypted.
         """
-        email = _normalised_email(credentials.email)
-
-        async def find(session: AsyncSession) -> UserRow | None:
-            return await user_rows.by_email(session, email)
-
+        find = partial(user_rows.by_email, email=_normalised_email(credentials.email))
         origin = Origin(client.address, device)
         async with self._attempts.verify(find, credentials.password, origin) as attempt:
             result = await self._decide(attempt, credentials.second_factor)
@@ -170,13 +134,8 @@ class AuthService:
         user, factor = accepted.user, accepted.factor
         await attempt.succeed(user)
         session_id, token = self._sessions.begin(attempt.session, user, client)
-        attempt.event = AuditEvent(
-            Action.LOGIN,
-            actor_id=user.id,
-            actor=user.email,
-            target=f"session:{session_id}",
-            details={"second_factor": factor.value} if factor is not None else {},
-        )
+        details = {"second_factor": factor.value} if factor is not None else {}
+        attempt.event = Actor.of(user).audit_event(Action.LOGIN, f"session:{session_id}", details)
         device = attempt.origin.device
         return Login(token, self._devices.issue(user.email, user.password_hash, device))
 

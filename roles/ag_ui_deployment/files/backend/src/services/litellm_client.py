@@ -15,7 +15,8 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from functools import partial
+from typing import TypeVar
 
 import httpx
 import orjson
@@ -53,10 +54,10 @@ from src.services.gateway.tool_results import (
     result_of,
 )
 from src.utils.circuit_breaker import CircuitBreaker, CircuitOpenError
+from src.utils.json_types import Json
 
 logger = structlog.get_logger(__name__)
 
-Json = Any
 Result = TypeVar("Result")
 
 _ATTEMPTS = 3
@@ -113,10 +114,7 @@ class LiteLLMClient:
         Raises:
             UpstreamError: The call failed.
         """
-
-        async def call() -> Json:
-            return await self._call_tool(name, arguments)
-
+        call = partial(self._call_tool, name, arguments)
         try:
             return await _with_retries(call, lambda error: reads_only or _was_never_sent(error))
         except UpstreamError as error:

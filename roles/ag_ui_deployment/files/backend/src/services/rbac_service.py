@@ -6,8 +6,7 @@ For a user without any permission on a resource, services answer as if it did no
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from src.models.permissions import Permission, PermissionScope
-from src.models.role import Role
+from src.models.permissions import Permission, PermissionScope, Role
 from src.models.user import User
 from src.models.visibility import EVERYTHING, Visibility
 from src.models.workspace import DEFAULT_WORKSPACE
@@ -113,10 +112,12 @@ def permission_scope(
 def may_anywhere(user: User, permission: Permission) -> bool:
     """Whether the user has a permission in at least one workspace."""
     workspaces = [None, *(membership.workspace for membership in user.memberships)]
-    return any(
-        permission_scope(user, permission, workspace) is not PermissionScope.NONE
-        for workspace in workspaces
-    )
+    return any(may(user, permission, workspace) for workspace in workspaces)
+
+
+def may(user: User, permission: Permission, workspace: str | None) -> bool:
+    """Whether the user has a permission in a workspace (None: the default one)."""
+    return permission_scope(user, permission, workspace) is not PermissionScope.NONE
 
 
 def check(user: User, permission: Permission, workspace: str | None = None) -> None:
@@ -125,5 +126,5 @@ def check(user: User, permission: Permission, workspace: str | None = None) -> N
     Raises:
         NotPermittedError: The user does not have it there.
     """
-    if permission_scope(user, permission, workspace) is PermissionScope.NONE:
+    if not may(user, permission, workspace):
         raise NotPermittedError(permission, workspace)

@@ -21,9 +21,10 @@ from typing import TypeVar
 import structlog
 from redis.asyncio import Redis
 
+from src.config import Settings
 from src.models.event import Poison, ShieldEvent, StreamId
 from src.services.consumer.event_store import MAX_ID_PART, EventStore, StoreResult
-from src.services.consumer.group_reader import ConsumerConfig, GroupReader
+from src.services.consumer.group_reader import GroupReader
 from src.services.consumer.losses import EntryLosses, Loss
 from src.services.shield.parser import Fields, parse_entry, read_id, rejected_entry
 from src.utils.background_task import BackgroundTask
@@ -48,14 +49,14 @@ class RedisStreamConsumer(BackgroundTask):
     """Moves entries from the stream to PostgreSQL, as one background task."""
 
     def __init__(
-        self, redis: Redis, store: EventStore, config: ConsumerConfig, metrics: Metrics
+        self, redis: Redis, store: EventStore, settings: Settings, metrics: Metrics
     ) -> None:
         super().__init__("redis-consumer")
         self._store = store
-        self.config = config
+        self._settings = settings
         self._metrics = metrics
         self.losses = EntryLosses(metrics)
-        self._group = GroupReader(redis, config, self.losses)
+        self._group = GroupReader(redis, settings, self.losses)
         self._next_claim_at = 0.0
 
     async def _run(self) -> None:
@@ -93,7 +94,8 @@ class RedisStreamConsumer(BackgroundTask):
         if rows:
             await self._store_rows(rows)
         if self._group.caught_up:
-            await self._wait_for_batch()
+            # More entries may arrive meanwhile, and then share a transaction.
+            await self._pause(_BATCH_DELAY_SECONDS)
             await self._group.wait(BLOCK_MS)
 
     async def _claim_stale(self) -> None:
@@ -111,7 +113,7 @@ class RedisStreamConsumer(BackgroundTask):
                 await self._store_rows((), removed=removed)
             if cursor == "0-0":
                 break
-        self._next_claim_at = clock() + self.config.claim_idle_ms / 1000 / 2
+        self._next_claim_at = clock() + self._settings.CONSUMER_CLAIM_IDLE_SECONDS / 2
 
     async def _store_rows(
         self,
@@ -146,9 +148,11 @@ class RedisStreamConsumer(BackgroundTask):
         self, stream_id: StreamId, fields: Fields, *, max_deliveries_exceeded: bool
     ) -> ShieldEvent | Poison:
         if max_deliveries_exceeded:
-            reason = f"delivered more than {self.config.max_deliveries} times, never stored"
+            reason = (
+                f"delivered more than {self._settings.CONSUMER_MAX_DELIVERIES} times, never stored"
+            )
             return rejected_entry(stream_id, fields, reason)
-        return parse_entry(stream_id, fields, self.config.max_bytes)
+        return parse_entry(stream_id, fields, self._settings.EVENT_MAX_BYTES)
 
     async def _report_trimmed(self, removed: Sequence[StreamId]) -> None:
         """Reports delivered entries that are no longer in the stream, mostly due to trimming.
@@ -196,7 +200,3 @@ class RedisStreamConsumer(BackgroundTask):
     def _report_dead_letter(self, poison: Poison) -> None:
         self._metrics.dead_letters.inc()
         logger.warning("dead_letter", stream_id=str(poison.id), reason=poison.reason)
-
-    async def _wait_for_batch(self) -> None:
-        """Waits for more entries, so that they share a transaction."""
-        await self._pause(_BATCH_DELAY_SECONDS)

@@ -1,5 +1,7 @@
 """The Prometheus metrics of the process."""
 
+from functools import partial
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -24,147 +26,114 @@ class Metrics:
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         self._registry = registry
+        counter = partial(Counter, registry=registry)
+        gauge = partial(Gauge, registry=registry)
+        histogram = partial(Histogram, registry=registry)
         # Streams
-        self.streams_open = Gauge(
-            "ag_ui_streams_open", "Event streams that are open", ["scope"], registry=registry
+        self.streams_open = gauge("ag_ui_streams_open", "Event streams that are open", ["scope"])
+        self.streams_opened = counter(
+            "ag_ui_streams_opened_total", "Event streams opened", ["scope"]
         )
-        self.streams_opened = Counter(
-            "ag_ui_streams_opened_total", "Event streams opened", ["scope"], registry=registry
-        )
-        self.streams_closed = Counter(
+        self.streams_closed = counter(
             "ag_ui_streams_closed_total",
             "Event streams closed, by why; too_slow is a client that stopped reading",
             ["scope", "reason"],
-            registry=registry,
         )
-        self.streams_refused = Counter(
+        self.streams_refused = counter(
             "ag_ui_streams_refused_total",
             "Event streams refused, by the limit that was reached",
             ["reason"],
-            registry=registry,
         )
-        self.limited = Counter(
+        self.limited = counter(
             "ag_ui_limited_total",
             "Requests refused since somebody asks too often, by the limit that was reached",
             ["limit"],
-            registry=registry,
         )
-        self.events_sent = Counter(
-            "ag_ui_events_sent_total",
-            "Events written to clients, counted once for each client",
-            registry=registry,
+        self.events_sent = counter(
+            "ag_ui_events_sent_total", "Events written to clients, counted once for each client"
         )
-        self.sent_bytes = Counter(
-            "ag_ui_sent_bytes_total", "Bytes of frames written to clients", registry=registry
-        )
-        self.delivery_latency = Histogram(
+        self.sent_bytes = counter("ag_ui_sent_bytes_total", "Bytes of frames written to clients")
+        self.delivery_latency = histogram(
             "ag_ui_delivery_latency_seconds",
             "From the moment Redis took an event to its first write to a client",
             buckets=_LATENCY,
-            registry=registry,
         )
         # The stream
-        self.events_read = Counter(
-            "ag_ui_events_read_total", "Entries read from the stream for clients", registry=registry
+        self.events_read = counter(
+            "ag_ui_events_read_total", "Entries read from the stream for clients"
         )
-        self.events_dropped = Counter(
+        self.events_dropped = counter(
             "ag_ui_events_dropped_total",
             "Events that changed nothing for clients, by why",
             ["reason"],
-            registry=registry,
         )
-        self.frame_bytes = Counter(
-            "ag_ui_frame_bytes_total",
-            "Bytes of frames made, once for all clients",
-            registry=registry,
+        self.frame_bytes = counter(
+            "ag_ui_frame_bytes_total", "Bytes of frames made, once for all clients"
         )
-        self.replays = Counter(
+        self.replays = counter(
             "ag_ui_replays_total",
             "Streams that began with missed events, by the furthest source these came from",
             ["source"],
-            registry=registry,
         )
-        self.gaps = Counter(
+        self.gaps = counter(
             "ag_ui_gaps_total",
             "Streams whose client had to be told that events are missing, by why",
             ["reason"],
-            registry=registry,
         )
-        self.stream_entries = Gauge(
-            "ag_ui_stream_entries", "Entries that Redis keeps of the stream", registry=registry
+        self.stream_entries = gauge(
+            "ag_ui_stream_entries", "Entries that Redis keeps of the stream"
         )
-        self.group_lag = Gauge(
-            "ag_ui_group_lag",
-            "Entries that the consumer group has not read yet",
-            registry=registry,
+        self.group_lag = gauge(
+            "ag_ui_group_lag", "Entries that the consumer group has not read yet"
         )
-        self.group_pending = Gauge(
-            "ag_ui_group_pending",
-            "Entries that the consumer group has read and not acknowledged",
-            registry=registry,
+        self.group_pending = gauge(
+            "ag_ui_group_pending", "Entries that the consumer group has read and not acknowledged"
         )
         # The agent
-        self.runs_on = Gauge(
-            "ag_ui_agent_runs", "Runs of the agent that are on here", registry=registry
-        )
-        self.runs_ended = Counter(
+        self.runs_on = gauge("ag_ui_agent_runs", "Runs of the agent that are on here")
+        self.runs_ended = counter(
             "ag_ui_agent_runs_ended_total",
             "Runs of the agent that ended here: finished, cancelled, or the code of RUN_ERROR",
             ["how"],
-            registry=registry,
         )
-        self.agent_kept_threads = Gauge(
-            "ag_ui_agent_kept_threads", "Conversations that PostgreSQL holds", registry=registry
+        self.agent_kept_threads = gauge(
+            "ag_ui_agent_kept_threads", "Conversations that PostgreSQL holds"
         )
-        self.agent_kept_runs = Gauge(
-            "ag_ui_agent_kept_runs", "Runs of the agent that PostgreSQL holds", registry=registry
+        self.agent_kept_runs = gauge(
+            "ag_ui_agent_kept_runs", "Runs of the agent that PostgreSQL holds"
         )
-        self.agent_kept_bytes = Gauge(
+        self.agent_kept_bytes = gauge(
             "ag_ui_agent_kept_bytes",
             "Bytes of messages, logs of runs and their rows that PostgreSQL holds",
-            registry=registry,
         )
-        for gauge in (self.agent_kept_threads, self.agent_kept_runs, self.agent_kept_bytes):
-            gauge.set(_UNKNOWN)
+        for kept in (self.agent_kept_threads, self.agent_kept_runs, self.agent_kept_bytes):
+            kept.set(_UNKNOWN)
         # The consumer
-        self.events_stored = Counter(
-            "ag_ui_events_stored_total", "Events stored in PostgreSQL", registry=registry
+        self.events_stored = counter("ag_ui_events_stored_total", "Events stored in PostgreSQL")
+        self.dead_letters = counter(
+            "ag_ui_dead_letters_total", "Entries that could not be stored as events"
         )
-        self.dead_letters = Counter(
-            "ag_ui_dead_letters_total",
-            "Entries that could not be stored as events",
-            registry=registry,
-        )
-        self.entries_lost = Counter(
+        self.entries_lost = counter(
             "ag_ui_entries_lost_total",
             "Entries that Redis let go of before they were stored, by how",
             ["how"],
-            registry=registry,
         )
-        self.batch_entries = Histogram(
+        self.batch_entries = histogram(
             "ag_ui_consumer_batch_entries",
             "Entries in one batch of the consumer",
             buckets=_BATCH_ENTRIES,
-            registry=registry,
         )
-        self.batch_seconds = Histogram(
+        self.batch_seconds = histogram(
             "ag_ui_consumer_batch_seconds",
             "Time to store one batch, until the commit",
             buckets=_BATCH_SECONDS,
-            registry=registry,
         )
         # The audit log
-        self.audit_stored = Counter(
-            "ag_ui_audit_stored_total", "Entries of the audit log stored", registry=registry
+        self.audit_stored = counter("ag_ui_audit_stored_total", "Entries of the audit log stored")
+        self.audit_dropped = counter(
+            "ag_ui_audit_dropped_total", "Entries of the audit log that stand in the journal only"
         )
-        self.audit_dropped = Counter(
-            "ag_ui_audit_dropped_total",
-            "Entries of the audit log that stand in the journal only",
-            registry=registry,
-        )
-        self.audit_waiting = Gauge(
-            "ag_ui_audit_waiting", "Entries of the audit log not stored yet", registry=registry
-        )
+        self.audit_waiting = gauge("ag_ui_audit_waiting", "Entries of the audit log not stored yet")
         self.forget_stream()
 
     def forget_stream(self) -> None:

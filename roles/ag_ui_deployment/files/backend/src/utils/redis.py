@@ -143,6 +143,11 @@ def stream_rows(reply: Any) -> list[Row]:
     return list(reply[0][1]) if reply else []
 
 
+def row_bytes(row: Row) -> int:
+    """The size of the values of an entry; 0 for one that was trimmed and has no fields."""
+    return sum(map(len, row[1].values())) if row[1] else 0
+
+
 class Backoff:
     """Exponential backoff with jitter, in seconds. Call reset() after a success."""
 

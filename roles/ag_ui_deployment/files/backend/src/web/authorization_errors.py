@@ -3,6 +3,7 @@
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
+from src.services.audit.actors import Actor
 from src.services.audit_logger import Action, AuditEvent, Outcome
 from src.services.rbac_service import NotPermittedError
 from src.web.problems import respond
@@ -21,12 +22,9 @@ async def _on_denial(request: Request, error: Exception) -> Response:
 def _event(request: Request, denial: NotPermittedError) -> AuditEvent:
     details = {"permission": denial.permission, "workspace": denial.workspace}
     # Set by Requirement.check(). Routes without a Requirement raise no NotPermittedError.
-    user = request.state.user
-    return AuditEvent(
+    return Actor.of(request.state.user).audit_event(
         Action.ACCESS_DENIED,
+        f"{request.method} {request.url.path}",
+        {name: str(value) for name, value in details.items() if value is not None},
         Outcome.DENIED,
-        actor_id=user.id,
-        actor=user.email,
-        target=f"{request.method} {request.url.path}",
-        details={name: str(value) for name, value in details.items() if value is not None},
     )

@@ -13,7 +13,7 @@ import pytest
 import uvloop
 from redis.asyncio import Redis
 
-from src.models.role import Role
+from src.models.permissions import Role
 from src.services import redis_consumer
 from src.services.events import stream_tailer
 from src.services.operations.schema import migrate

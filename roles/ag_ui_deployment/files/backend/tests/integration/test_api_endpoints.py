@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from src import __version__
-from src.models.role import Role
+from src.models.permissions import Role
 from src.models.user import User
 from tests.support.accounts import bearer
 from tests.support.builders import JOB, shield_event

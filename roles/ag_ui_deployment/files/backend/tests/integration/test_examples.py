@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from src.models.role import Role
+from src.models.permissions import Role
 from tests.support.agent import run_input, whole_run
 from tests.support.environment import Environment
 from tests.support.examples import TOP, example

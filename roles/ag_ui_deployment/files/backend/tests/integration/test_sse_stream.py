@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from src.models.event import StreamId
-from src.models.role import Role
+from src.models.permissions import Role
 from src.models.user import User
 from tests.run_checker import Frame, check_feed, check_frames, check_run, events_of
 from tests.support.accounts import bearer

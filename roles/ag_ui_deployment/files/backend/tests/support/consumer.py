@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 
 from src.config import Settings
 from src.services.consumer.event_store import EventStore
-from src.services.consumer.group_reader import ConsumerConfig
 from src.services.redis_consumer import RedisStreamConsumer
 from src.utils.database import Database
 from src.utils.metrics import Metrics
@@ -31,7 +30,7 @@ async def consuming(settings: Settings) -> AsyncIterator[Consumer]:
     """Run a consumer for the duration of the block."""
     database = Database(settings)
     redis = reader_client(settings)
-    consumer = Consumer(redis, EventStore(database), ConsumerConfig.of(settings), Metrics())
+    consumer = Consumer(redis, EventStore(database), settings, Metrics())
     consumer.start()
     try:
         yield consumer

@@ -16,7 +16,7 @@ import uvicorn
 from src.composition.services import Services
 from src.config import Settings
 from src.main import create_app
-from src.models.role import Role
+from src.models.permissions import Role
 from src.models.session import SessionRow
 from src.models.user import User, UserRow
 from src.models.workspace import MembershipRow, WorkspaceRow

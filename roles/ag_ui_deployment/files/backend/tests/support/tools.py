@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 
-from src.models.role import Role
+from src.models.permissions import Role
 from src.models.user import User
 from tests.support.accounts import bearer
 from tests.support.environment import Environment

@@ -17,8 +17,13 @@ from src.services.auth.errors import (
     WrongCredentialsError,
 )
 from src.services.auth.login_attempts import Attempt, LoginAttempts, Origin
+from src.services.auth.second_factor_service import (
+    FactorKind,
+    SecondFactor,
+    SecondFactorService,
+)
 from src.services.auth.session_service import Client, SessionService
-from src.services.auth_service import AuthService, Credentials, FactorKind, SecondFactor
+from src.services.auth_service import AuthService, Credentials
 from tests.support.builders import settings_of
 
 EMAIL = "alice@shield.test"
@@ -84,7 +89,7 @@ def service(attempts: StubAttempts, second: FactorKind | Exception | None = None
     return AuthService(
         cast("LoginAttempts", attempts),
         cast("SessionService", StubSessions()),
-        StubSecondFactors(second),
+        cast("SecondFactorService", StubSecondFactors(second)),
         Devices(settings_of()),
     )
 

@@ -10,7 +10,6 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from src.models.event import Poison, ShieldEvent, StreamId
 from src.services.consumer.event_store import EventStore, StoreResult
-from src.services.consumer.group_reader import ConsumerConfig
 from src.services.redis_consumer import RedisStreamConsumer
 from src.utils.metrics import Metrics
 from tests.support.builders import fields_of, settings_of, shield_event, stream_id
@@ -90,8 +89,8 @@ class Consumer(RedisStreamConsumer):
     """A consumer that uses a journal."""
 
     def __init__(self, journal: Journal) -> None:
-        config = ConsumerConfig.of(settings_of())
-        super().__init__(Redis(), cast("EventStore", journal), config, Metrics())
+        settings = settings_of()
+        super().__init__(Redis(), cast("EventStore", journal), settings, Metrics())
         self._group = cast("Any", journal)
 
     def counted(self, name: str, **labels: str) -> float:

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from src.models.account import Account, AccountFilter, AccountPage, NewAccount
-from src.models.role import Role
+from src.models.permissions import Role
 from src.models.session import AccessChangeReason
 from src.models.user import UserRow
 from src.models.workspace import Membership
@@ -25,6 +25,7 @@ from src.services.auth.email_addresses import normalise_email
 from src.services.auth.lockout import UNKNOWN_NETWORKS
 from src.services.auth.passwords import hash_new_password
 from src.utils.database import Database
+from src.utils.json_types import Json
 from src.utils.pagination import decode_cursor, encode_cursor
 
 
@@ -97,8 +98,8 @@ class AccountService:
             await session.refresh(user, ["created_at"])
             account = await _load_account(session, user)
         memberships = [membership.model_dump(mode="json") for membership in new_account.memberships]
-        details = {"email": email, "role": new_account.role.value, "memberships": memberships}
-        await self._audit.record(actor.audit_event(Action.USER_CREATE, f"user:{user.id}", details))
+        role = new_account.role.value
+        await self._record(actor, Action.USER_CREATE, user, role=role, memberships=memberships)
         return account
 
     async def set_role(self, actor: Actor, user_id: UUID, role: Role) -> Account:
@@ -120,10 +121,8 @@ class AccountService:
                 )
             account = await _load_account(session, user)
         if previous_role != role.value:
-            change = {"email": user.email, "from": previous_role, "to": role.value}
-            await self._audit.record(
-                actor.audit_event(Action.ROLE_CHANGE, f"user:{user_id}", change)
-            )
+            change = {"from": previous_role, "to": role.value}
+            await self._record(actor, Action.ROLE_CHANGE, user, **change)
         return account
 
     async def set_active(self, actor: Actor, user_id: UUID, *, active: bool) -> Account:
@@ -146,9 +145,7 @@ class AccountService:
             account = await _load_account(session, user)
         if is_changed:
             action = Action.USER_ACTIVATE if active else Action.USER_DEACTIVATE
-            await self._audit.record(
-                actor.audit_event(action, f"user:{user_id}", {"email": user.email})
-            )
+            await self._record(actor, action, user)
         return account
 
     async def unlock(self, actor: Actor, user_id: UUID) -> Account:
@@ -162,8 +159,7 @@ class AccountService:
             failures = await login_sources.failures(session, user_id, without=UNKNOWN_NETWORKS)
             await login_sources.clear_failures(session, user_id)
             account = await _load_account(session, user)
-        details = {"email": user.email, "failures": failures}
-        await self._audit.record(actor.audit_event(Action.UNLOCK, f"user:{user_id}", details))
+        await self._record(actor, Action.UNLOCK, user, failures=failures)
         return account
 
     async def end_sessions(self, actor: Actor, user_id: UUID) -> None:
@@ -177,8 +173,7 @@ class AccountService:
             await self._access.publish_change(
                 session, user_id=user_id, reason=AccessChangeReason.LOGOUT
             )
-        details = {"email": user.email, "sessions": "all"}
-        await self._audit.record(actor.audit_event(Action.LOGOUT, f"user:{user_id}", details))
+        await self._record(actor, Action.LOGOUT, user, sessions="all")
 
     async def remove_second_factor(self, actor: Actor, user_id: UUID) -> None:
         """Remove the second factor of an account and, if it was confirmed, end all sessions.
@@ -194,10 +189,7 @@ class AccountService:
                     session, user_id=user_id, reason=AccessChangeReason.SECOND_FACTOR_CHANGE
                 )
         if was_confirmed:
-            details = {"email": user.email, "change": "removed"}
-            await self._audit.record(
-                actor.audit_event(Action.MFA_CHANGE, f"user:{user_id}", details)
-            )
+            await self._record(actor, Action.MFA_CHANGE, user, change="removed")
 
     async def set_password(self, actor: Actor, user_id: UUID, password: str) -> None:
         """Set the password of an account, delete its login sources, and end all sessions.
@@ -215,10 +207,11 @@ class AccountService:
             await self._access.publish_change(
                 session, user_id=user_id, reason=AccessChangeReason.PASSWORD_CHANGE
             )
-        details = {"email": user.email}
-        await self._audit.record(
-            actor.audit_event(Action.PASSWORD_CHANGE, f"user:{user_id}", details)
-        )
+        await self._record(actor, Action.PASSWORD_CHANGE, user)
+
+    async def _record(self, actor: Actor, action: Action, user: UserRow, **details: Json) -> None:
+        event = actor.audit_event(action, f"user:{user.id}", {"email": user.email, **details})
+        await self._audit.record(event)
 
     @asynccontextmanager
     async def _locked_account(

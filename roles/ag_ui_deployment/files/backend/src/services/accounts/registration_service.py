@@ -13,7 +13,7 @@ from src.models.account import (
     NewInvitation,
     PendingInvitation,
 )
-from src.models.role import Role
+from src.models.permissions import Role
 from src.models.user import User, UserRow
 from src.models.workspace import Membership
 from src.repositories import account_tokens as token_rows

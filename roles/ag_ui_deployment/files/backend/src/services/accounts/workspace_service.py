@@ -5,7 +5,7 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from src.models.role import Role
+from src.models.permissions import Role
 from src.models.session import AccessChangeReason
 from src.models.user import UserRow
 from src.models.workspace import (

@@ -26,13 +26,15 @@ from src.services.agent.errors import (
     ThreadNotFoundError,
     TooManyRunsError,
 )
-from src.services.agent.loop import AgentLoop, AgentTools, ChatModel
+from src.services.agent.loop import AgentLoop
+from src.services.agent.storage_limits import check_input
 from src.services.agent.token_budget import TokenBudget
+from src.services.agent.toolbox import Toolbox
 from src.services.agui import events as agui
 from src.services.agui.events import now
 from src.services.agui.sse import encode
 from src.services.events.errors import DrainingError
-from src.services.rbac_service import NotPermittedError
+from src.services.litellm_client import LiteLLMClient
 from src.services.runs.ended_logs import EndedLogs, Snapshot
 from src.services.runs.log import LogRecord, RunLog
 from src.services.runs.manager import RunManager
@@ -66,8 +68,8 @@ class AgentService:
         self,
         settings: Settings,
         database: Database,
-        model: ChatModel,
-        tools: AgentTools,
+        model: LiteLLMClient,
+        tools: Toolbox,
         *,
         budget: TokenBudget,
         registry: RunRegistry,
@@ -116,7 +118,7 @@ class AgentService:
         """
         await self._tools.check_workspace(user, request.workspace)
         rbac_service.check(user, Permission.RUN_AGENT, request.workspace)
-        self.conversations.check_input(request)
+        check_input(self._settings, request)
         if self._runs.draining:
             raise DrainingError
         await self._budget.check(user.id)
@@ -231,10 +233,10 @@ class AgentService:
             await self._cancel(run)
         deleted = await self.conversations.delete(user, key, _LOG_TTL)
         # A run may have started in the meantime.
-        for run in deleted.running:
-            await self._cancel(run)
-        for run in deleted.recently_ended:
-            await self._release(run)
+        for run_id in deleted.running_ids:
+            await self._cancel(RunKey(key.owner, run_id))
+        for run_id in deleted.recently_ended:
+            await self._release(RunKey(key.owner, run_id))
 
     async def _store(self, user: User, request: RunInput) -> None:
         """Stores a new run. Cancels active runs only if nothing else prevents the new one.
@@ -333,8 +335,4 @@ class AgentService:
         if row is None or not row.active:
             return None
         current = User.model_validate(row)
-        try:
-            rbac_service.check(current, Permission.RUN_AGENT, workspace)
-        except NotPermittedError:
-            return None
-        return current
+        return current if rbac_service.may(current, Permission.RUN_AGENT, workspace) else None

@@ -8,6 +8,7 @@ from uuid import UUID
 import orjson
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from src.config import Settings
 from src.models.agent_input import RunInput
 from src.models.conversation import (
     Run,
@@ -30,8 +31,9 @@ from src.services.agent.errors import (
     ThreadWorkspaceMismatchError,
 )
 from src.services.agent.prompt import text_of
-from src.services.agent.storage_limits import StorageLimits
-from src.services.audit_logger import Action, AuditEvent, AuditLogger
+from src.services.agent.storage_limits import check_stored
+from src.services.audit.actors import Actor
+from src.services.audit_logger import Action, AuditLogger
 from src.services.rbac_service import check, visibility
 from src.services.runs.messages import Message
 from src.services.runs.registry import RunKey
@@ -55,13 +57,6 @@ class ThreadKey(NamedTuple):
     thread_id: str
 
 
-class DeletedRuns(NamedTuple):
-    """The runs of a deleted conversation: the running ones, and those that ended recently."""
-
-    running: list[RunKey]
-    recently_ended: list[RunKey]
-
-
 class History(NamedTuple):
     """A conversation for a client that joins it.
 
@@ -77,18 +72,10 @@ class History(NamedTuple):
 class ConversationService:
     """The stored conversations, with the permissions of users and the audit log."""
 
-    def __init__(self, database: Database, audit: AuditLogger, limits: StorageLimits) -> None:
+    def __init__(self, database: Database, audit: AuditLogger, settings: Settings) -> None:
         self._database = database
         self._audit = audit
-        self._limits = limits
-
-    def check_input(self, request: RunInput) -> None:
-        """Checks the size of the messages and of the state.
-
-        Raises:
-            InputTooLargeError: One of them is too large.
-        """
-        self._limits.check_input(request)
+        self._settings = settings
 
     async def begin(self, user: User, request: RunInput) -> None:
         """Stores a run that begins, and the messages from the client.
@@ -118,7 +105,8 @@ class ConversationService:
             if not await rows.add_run(session, run):
                 raise RunExistsError
             await rows.upsert_messages(session, user.id, request.thread_id, messages)
-            self._limits.check_stored(
+            check_stored(
+                self._settings,
                 of_thread=await kept.count_thread(session, user.id, request.thread_id),
                 of_user=await kept.of_user(session, user.id),
             )
@@ -129,34 +117,20 @@ class ConversationService:
 
     async def audit_begin(self, user: User, request: RunInput) -> None:
         """Records the start of a run in the audit log."""
+        details = {"phase": "start", "thread": request.thread_id, "workspace": request.workspace}
         await self._audit.record(
-            AuditEvent(
-                Action.AGENT_RUN,
-                actor_id=user.id,
-                actor=user.email,
-                target=f"run:{request.run_id}",
-                details={
-                    "phase": "start",
-                    "thread": request.thread_id,
-                    "workspace": request.workspace,
-                },
-            )
+            Actor.of(user).audit_event(Action.AGENT_RUN, f"run:{request.run_id}", details)
         )
 
     async def audit_cancellation(self, user: User, key: RunKey, run: Run) -> None:
         """Records the cancellation of a run in the audit log."""
+        details = {
+            "owner": str(key.owner),
+            "thread": run.thread_id,
+            "workspace": run.workspace,
+        }
         await self._audit.record(
-            AuditEvent(
-                Action.AGENT_CANCEL,
-                actor_id=user.id,
-                actor=user.email,
-                target=f"run:{key.run_id}",
-                details={
-                    "owner": str(key.owner),
-                    "thread": run.thread_id,
-                    "workspace": run.workspace,
-                },
-            )
+            Actor.of(user).audit_event(Action.AGENT_CANCEL, f"run:{key.run_id}", details)
         )
 
     async def run(self, user: User, key: RunKey) -> Run:
@@ -252,7 +226,9 @@ class ConversationService:
             )
         return History([message.body for message in messages], active[0] if active else None)
 
-    async def delete(self, user: User, key: ThreadKey, recent_period: timedelta) -> DeletedRuns:
+    async def delete(
+        self, user: User, key: ThreadKey, recent_period: timedelta
+    ) -> rows.DeletedRuns:
         """Deletes a conversation and its runs.
 
         Args:
@@ -269,17 +245,11 @@ class ConversationService:
             deleted = await rows.delete_thread(session, row, recent_period)
         if deleted is None:
             raise ThreadNotFoundError
+        details = {"owner": str(key.owner), "workspace": row.workspace}
         await self._audit.record(
-            AuditEvent(
-                Action.THREAD_DELETE,
-                actor_id=user.id,
-                actor=user.email,
-                target=f"thread:{key.thread_id}",
-                details={"owner": str(key.owner), "workspace": row.workspace},
-            )
+            Actor.of(user).audit_event(Action.THREAD_DELETE, f"thread:{key.thread_id}", details)
         )
-        running, recently_ended = ([RunKey(key.owner, run_id) for run_id in ids] for ids in deleted)
-        return DeletedRuns(running, recently_ended)
+        return deleted
 
 
 async def _thread(session: AsyncSession, user: User, key: ThreadKey) -> ThreadRow:

@@ -1,9 +1,8 @@
 """Runs the agent loop: asks the model and runs the tools that it calls, until it answers."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import Any, Protocol
-from uuid import UUID
+from typing import Any
 
 import orjson
 import structlog
@@ -19,11 +18,14 @@ from src.services.agent.prompt import (
     chat_tool,
     instructions,
 )
+from src.services.agent.token_budget import TokenBudget
+from src.services.agent.toolbox import Toolbox
 from src.services.agent.turn import ToolCall, Turn
 from src.services.agui import events as agui
 from src.services.agui.events import Event, now
-from src.services.gateway.chat_stream import ChatChunk, Usage
+from src.services.gateway.chat_stream import Usage
 from src.services.gateway.errors import UpstreamError
+from src.services.litellm_client import LiteLLMClient
 from src.services.runs.errors import (
     PERMISSION_LOST,
     TOKENS_SPENT,
@@ -47,39 +49,6 @@ _TOKEN_BYTES = 4
 _CALL_BYTES = 256
 
 
-class ChatModel(Protocol):
-    def chat(self, body: Mapping[str, Any]) -> AsyncGenerator[ChatChunk]: ...
-
-
-class AgentTools(Protocol):
-    """The agent's own tools that a user may use in a workspace."""
-
-    @property
-    def names(self) -> Collection[str]:
-        """The names of all tools, whether or not a user may use them."""
-
-    async def check_workspace(self, user: User, workspace: str) -> None:
-        """Checks that the user belongs to the workspace.
-
-        Raises:
-            WorkspaceNotYoursError: The user does not.
-        """
-
-    async def offered(self, user: User, workspace: str) -> Sequence[ChatTool]:
-        """Returns the available tools in the format of a chat completion request."""
-
-    async def call(self, user: User, workspace: str, call: ToolCall) -> str:
-        """Calls a tool; returns the result or an error for the model, as JSON text."""
-
-
-class UsageBudget(Protocol):
-    """The token limits of users."""
-
-    def record(self, user_id: UUID, model: str, usage: Usage) -> None: ...
-
-    async def is_exhausted(self, user_id: UUID) -> bool: ...
-
-
 class AgentLoop:
     """One run. Appends its events to `log`, except the last one, which run() returns."""
 
@@ -88,14 +57,14 @@ class AgentLoop:
         request: RunInput,
         user: User,
         *,
-        model: ChatModel,
+        model: LiteLLMClient,
         model_name: str,
         system_prompt: str,
         max_rounds: int,
         max_calls: int,
         max_answer_bytes: int,
-        tools: AgentTools,
-        budget: UsageBudget,
+        tools: Toolbox,
+        budget: TokenBudget,
         permitted_user: Callable[[User, str], Awaitable[User | None]],
     ) -> None:
         self.log = RunLog()
@@ -250,7 +219,9 @@ class AgentLoop:
             # The model may have consumed tokens even if its answer was aborted before its first
             # chunk.
             if not is_rejected:
-                self._record_usage(usage or self._estimate(messages))
+                self._budget.record(
+                    self._user.id, self._model_name, usage or self._estimate(messages)
+                )
         self._close_turn()
         return turn
 
@@ -299,9 +270,6 @@ class AgentLoop:
         }
         for name, count in counts.items():
             self._usage[name] = self._usage.get(name, 0) + count
-
-    def _record_usage(self, usage: Usage) -> None:
-        self._budget.record(self._user.id, self._model_name, usage)
 
     def _estimate(self, messages: Sequence[ChatMessage]) -> Usage:
         """Estimates the usage of an answer that reports none, such as an aborted one."""

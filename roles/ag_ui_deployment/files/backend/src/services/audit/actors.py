@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from src.models.user import User, UserRow
-from src.services.audit_logger import Action, AuditEvent
+from src.services.audit_logger import Action, AuditEvent, Outcome
 from src.utils.json_types import Json
 
 
@@ -21,12 +21,14 @@ class Actor:
         return cls(user.email, user.id)
 
     def audit_event(
-        self, action: Action, target: str, details: Mapping[str, Json] | None = None
+        self,
+        action: Action,
+        target: str,
+        details: Mapping[str, Json] | None = None,
+        outcome: Outcome = Outcome.SUCCESS,
     ) -> AuditEvent:
-        """Create an event of a successful action."""
-        return AuditEvent(
-            action, actor_id=self.id, actor=self.name, target=target, details=details or {}
-        )
+        """Create an event of an action of this actor."""
+        return AuditEvent(action, outcome, self.id, self.name, target, details or {})
 
 
 OPERATOR = Actor("operator")

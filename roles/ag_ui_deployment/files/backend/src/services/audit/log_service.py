@@ -14,8 +14,9 @@ from src.models.audit import AuditEntry, AuditPage, ChainLink, Verification
 from src.models.user import User
 from src.repositories import audit as audit_rows
 from src.repositories.audit import AuditFilter
+from src.services.audit.actors import OPERATOR, Actor
 from src.services.audit.verifier import AuditVerifier
-from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
+from src.services.audit_logger import Action, AuditLogger, Outcome
 from src.utils.database import Database
 from src.utils.event_loop import cooperative_iter
 from src.utils.json_types import JsonObject
@@ -115,16 +116,8 @@ class AuditLogService:
         outcome: Outcome = Outcome.SUCCESS,
         details: Mapping[str, object] = MappingProxyType({}),
     ) -> None:
-        await self._audit.record(
-            AuditEvent(
-                action,
-                outcome,
-                actor_id=user.id if user else None,
-                actor=user.email if user else "operator",
-                target="audit",
-                details=details,
-            )
-        )
+        actor = Actor.of(user) if user else OPERATOR
+        await self._audit.record(actor.audit_event(action, "audit", details, outcome))
 
 
 def entry_of(link: ChainLink) -> AuditEntry:

@@ -7,7 +7,7 @@ import structlog
 from pydantic import SecretStr
 
 from src.config import Settings
-from src.models.applied_setting import AppliedSettingRow
+from src.models.audit import AppliedSettingRow
 from src.repositories import applied_settings as setting_rows
 from src.services.audit.actors import OPERATOR
 from src.services.audit.keys import AuditKeys

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from src.config import Settings
-from src.models.role import Role
+from src.models.permissions import Role
 from src.models.session import AccessChangeReason, AccessChangeRow, SessionRow
 from src.models.user import User, UserRow
 from src.repositories import sessions as session_rows

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from src.models.login_source import LoginSourceRow
 from src.models.user import UserRow
+from src.services.audit.actors import Actor
 from src.services.audit_logger import Action, AuditEvent
 
 ALLOWED_FAILURES = 5
@@ -91,17 +92,12 @@ def is_known(row: LoginSourceRow, now: datetime) -> bool:
 
 
 def lockout_event(user: UserRow, row: LoginSourceRow) -> AuditEvent:
-    return AuditEvent(
-        Action.LOCKOUT,
-        actor_id=user.id,
-        actor=user.email,
-        target=f"user:{user.id}",
-        details={
-            "source": row.source,
-            "failures": row.failures,
-            "locked_until": row.locked_until and row.locked_until.isoformat(),
-        },
-    )
+    details = {
+        "source": row.source,
+        "failures": row.failures,
+        "locked_until": row.locked_until and row.locked_until.isoformat(),
+    }
+    return Actor.of(user).audit_event(Action.LOCKOUT, f"user:{user.id}", details)
 
 
 def _is_locked(row: LoginSourceRow, now: datetime) -> bool:

@@ -1,10 +1,11 @@
 """Password change by the owner of an account."""
 
-from sqlalchemy.ext.asyncio import AsyncSession
+from functools import partial
 
 from src.models.session import AccessChangeReason
 from src.models.user import UserRow
 from src.repositories import users as user_rows
+from src.services.audit.actors import Actor
 from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
 from src.services.auth.access_service import AccessService
 from src.services.auth.devices import Devices
@@ -61,10 +62,7 @@ class PasswordService:
 
     async def _verify_current(self, access: AccessToken, current: str) -> UserRow:
         """Verify the current password, and return the account as of then."""
-
-        async def find(session: AsyncSession) -> UserRow | None:
-            return await user_rows.by_id(session, access.user.id)
-
+        find = partial(user_rows.by_id, user_id=access.user.id)
         async with self._attempts.verify(
             find, current, Origin(session_id=access.session_id)
         ) as attempt:
@@ -96,10 +94,4 @@ class PasswordService:
 
 
 def _event(user: UserRow, outcome: Outcome) -> AuditEvent:
-    return AuditEvent(
-        Action.PASSWORD_CHANGE,
-        outcome,
-        actor_id=user.id,
-        actor=user.email,
-        target=f"user:{user.id}",
-    )
+    return Actor.of(user).audit_event(Action.PASSWORD_CHANGE, f"user:{user.id}", outcome=outcome)

@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
+from functools import partial
 from uuid import UUID
 
 import structlog
@@ -22,6 +24,7 @@ from src.models.user import UserRow
 from src.repositories import accounts as account_rows
 from src.repositories import second_factors as factor_rows
 from src.repositories import users as user_rows
+from src.services.audit.actors import Actor
 from src.services.audit_logger import Action, AuditEvent, Outcome
 from src.services.auth import totp
 from src.services.auth.access_service import AccessService
@@ -37,10 +40,20 @@ from src.services.auth.errors import (
 from src.services.auth.login_attempts import Attempt, LoginAttempts, Origin
 from src.services.auth.secret_box import SecretBox
 from src.services.auth.tokens import AccessToken
-from src.services.auth_service import FactorKind, SecondFactor
 from src.utils.database import Database
 
 logger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SecondFactor:
+    otp: str | None = None
+    recovery_code: str | None = None
+
+
+class FactorKind(StrEnum):
+    CODE = "code"
+    RECOVERY_CODE = "recovery code"
 
 
 # Verifies and consumes a code. Raises SecondFactorRejectedError or DecryptionError.
@@ -226,10 +239,7 @@ class SecondFactorService:
             DecryptionError: No key decrypts the stored secret.
             NotAuthenticatedError: The account was deleted.
         """
-
-        async def find(session: AsyncSession) -> UserRow | None:
-            return await user_rows.by_id(session, access.user.id)
-
+        find = partial(user_rows.by_id, user_id=access.user.id)
         origin = Origin(session_id=access.session_id)
         async with self._attempts.verify(find, proof.password, origin) as attempt:
             user = attempt.user
@@ -261,14 +271,8 @@ class SecondFactorService:
 
 
 def _event(user: UserRow, change: str, outcome: Outcome) -> AuditEvent:
-    return AuditEvent(
-        Action.MFA_CHANGE,
-        outcome,
-        actor_id=user.id,
-        actor=user.email,
-        target=f"user:{user.id}",
-        details={"change": change},
-    )
+    details = {"change": change}
+    return Actor.of(user).audit_event(Action.MFA_CHANGE, f"user:{user.id}", details, outcome)
 
 
 async def _verify(proof: _Proof, attempt: Attempt, user: UserRow) -> Exception | None:

@@ -16,7 +16,8 @@ from src.models.session import AccessChangeReason, SessionInfo, SessionRow
 from src.models.user import Token, User, UserRow
 from src.repositories import sessions as session_rows
 from src.repositories import users as user_rows
-from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
+from src.services.audit.actors import Actor
+from src.services.audit_logger import Action, AuditLogger, Outcome
 from src.services.auth.access_service import AccessService
 from src.services.auth.errors import NotAuthenticatedError, RefreshRacedError, SessionNotFoundError
 from src.services.auth.tokens import AccessToken, TokenService
@@ -110,14 +111,9 @@ class SessionService:
             await self._access.publish_change(
                 session, user_id=user.id, session_id=row.id, reason=reason
             )
+        actor, target = Actor.of(user), f"session:{row.id}"
         await self._audit.record(
-            AuditEvent(
-                Action.TOKEN_REUSE,
-                Outcome.DENIED,
-                actor_id=user.id,
-                actor=user.email,
-                target=f"session:{row.id}",
-            )
+            actor.audit_event(Action.TOKEN_REUSE, target, outcome=Outcome.DENIED)
         )
         raise NotAuthenticatedError
 
@@ -183,15 +179,9 @@ class SessionService:
             await self._access.publish_change(
                 session, user_id=user.id, session_id=session_id, reason=AccessChangeReason.LOGOUT
             )
-        await self._audit.record(
-            AuditEvent(
-                Action.LOGOUT,
-                actor_id=user.id,
-                actor=user.email,
-                target=f"session:{session_id}" if session_id else f"user:{user.id}",
-                details={"everywhere": session_id is None},
-            )
-        )
+        target = f"session:{session_id}" if session_id else f"user:{user.id}"
+        details = {"everywhere": session_id is None}
+        await self._audit.record(Actor.of(user).audit_event(Action.LOGOUT, target, details))
 
 
 def _is_race(row: SessionRow, hashed: str, now: datetime) -> bool:

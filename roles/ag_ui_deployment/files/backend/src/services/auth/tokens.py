@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 from jose import JWTError, jwt
 
 from src.config import Settings
-from src.models.role import Role
+from src.models.permissions import Role
 from src.models.user import User
 from src.services.auth.errors import NotAuthenticatedError
 

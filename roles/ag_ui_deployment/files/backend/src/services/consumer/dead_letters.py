@@ -8,7 +8,8 @@ from src.models.event import DeadLetterRow, StreamId
 from src.models.stream import DeadLetter, DeadLetterPage, LetterState
 from src.models.user import User
 from src.repositories import dead_letters as letter_rows
-from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
+from src.services.audit.actors import Actor
+from src.services.audit_logger import Action, AuditLogger, Outcome
 from src.services.consumer.errors import (
     DeadLetterClosedError,
     DeadLetterIncompleteError,
@@ -122,14 +123,7 @@ class DeadLetterService:
         details: dict[str, Any],
     ) -> None:
         await self._audit.record(
-            AuditEvent(
-                action,
-                outcome,
-                actor_id=admin.id,
-                actor=admin.email,
-                target=f"dead_letter:{letter_id}",
-                details=details,
-            )
+            Actor.of(admin).audit_event(action, f"dead_letter:{letter_id}", details, outcome)
         )
 
 

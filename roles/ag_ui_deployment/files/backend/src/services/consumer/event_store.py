@@ -7,7 +7,6 @@ import orjson
 
 from src.models.event import Poison, ShieldEvent, StreamId
 from src.repositories import events as event_rows
-from src.repositories import gaps as gap_rows
 from src.repositories import jobs as job_rows
 from src.services.consumer.job_changes import summarize
 from src.services.consumer.losses import Loss
@@ -49,7 +48,7 @@ class EventStore:
         async with self._database.transaction() as session:
             for loss in losses:
                 after, before = _storable(loss.after), _storable(loss.before)
-                await gap_rows.add(session, after, before, loss.how, loss.entries)
+                await event_rows.add_gap(session, after, before, loss.how, loss.entries)
 
     async def store(self, entries: Sequence[ShieldEvent | Poison]) -> StoreResult:
         """Stores a batch; entries with values that PostgreSQL rejects become dead letters.

@@ -8,7 +8,6 @@ found once, by one member, also across restarts.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -24,7 +23,7 @@ from src.services.shield.parser import read_id
 from src.services.shield.stream_info import stream_state
 from src.services.shield.stream_position import StreamPosition, StreamState, was_replaced
 from src.utils.page_size import PageSize
-from src.utils.redis import Row, stream_rows
+from src.utils.redis import Row, row_bytes, stream_rows
 
 logger = structlog.get_logger(__name__)
 
@@ -32,41 +31,6 @@ logger = structlog.get_logger(__name__)
 _READ_ENTRIES = 128
 _BATCH_BYTES = 4 * 1024 * 1024
 _SCRIPT = Path(__file__).with_name("read_group.lua").read_text()
-
-
-@dataclass(frozen=True, slots=True)
-class ConsumerConfig:
-    """The settings of a consumer.
-
-    Attributes:
-        stream: The name of the stream.
-        group: The name of the group.
-        name: The name of this consumer.
-        batch_size: The maximum number of entries per batch.
-        claim_idle_ms: How long another consumer must have held an entry before it is claimed.
-        max_deliveries: Entries delivered more often become dead letters.
-        max_bytes: The maximum size of an entry.
-    """
-
-    stream: str
-    group: str
-    name: str
-    batch_size: int
-    claim_idle_ms: int
-    max_deliveries: int
-    max_bytes: int
-
-    @classmethod
-    def of(cls, settings: Settings) -> "ConsumerConfig":
-        return cls(
-            stream=settings.REDIS_STREAM_NAME,
-            group=settings.REDIS_CONSUMER_GROUP,
-            name=settings.REDIS_CONSUMER_NAME,
-            batch_size=settings.CONSUMER_BATCH_SIZE,
-            claim_idle_ms=settings.CONSUMER_CLAIM_IDLE_SECONDS * 1000,
-            max_deliveries=settings.CONSUMER_MAX_DELIVERIES,
-            max_bytes=settings.EVENT_MAX_BYTES,
-        )
 
 
 class _TrimmedRange(NamedTuple):
@@ -123,12 +87,17 @@ class GroupReader:
     `caught_up` is True if the last read left no entry unread.
     """
 
-    def __init__(self, redis: Redis, config: ConsumerConfig, losses: EntryLosses) -> None:
+    def __init__(self, redis: Redis, settings: Settings, losses: EntryLosses) -> None:
         self._redis = redis
         self._read_script = redis.register_script(_SCRIPT)
-        self._config = config
+        self._stream_name = settings.REDIS_STREAM_NAME
+        self._group = settings.REDIS_CONSUMER_GROUP
+        self._consumer = settings.REDIS_CONSUMER_NAME
+        self._batch_size = settings.CONSUMER_BATCH_SIZE
+        self._claim_idle_ms = settings.CONSUMER_CLAIM_IDLE_SECONDS * 1000
+        self._max_deliveries = settings.CONSUMER_MAX_DELIVERIES
         self._losses = losses
-        self._unreported = f"{config.stream}:{config.group}:untold"
+        self._unreported = f"{self._stream_name}:{self._group}:untold"
         self._pending_size = PageSize(_READ_ENTRIES, target_bytes=_BATCH_BYTES)
         # The position of the group after our last read, and the number of unread entries then.
         self._position: StreamPosition | None = None
@@ -145,9 +114,8 @@ class GroupReader:
         Args:
             newest_stored: The greatest id in PostgreSQL, to detect a lost stream after a restart.
         """
-        config = self._config
         stream = await self._stream()
-        if stream and await group_info(self._redis, config.stream, config.group):
+        if stream and await group_info(self._redis, self._stream_name, self._group):
             return
         previous = self._position or (StreamPosition(newest_stored) if newest_stored else None)
         if previous and previous.id > ZERO and was_replaced(previous, stream):
@@ -155,8 +123,8 @@ class GroupReader:
         self._position, self._unread = None, 0
         try:
             await self._redis.xgroup_create(
-                config.stream,
-                config.group,
+                self._stream_name,
+                self._group,
                 id="0",
                 mkstream=True,
                 entries_read=stream.removed if stream else 0,
@@ -165,16 +133,16 @@ class GroupReader:
             if "BUSYGROUP" not in str(error):
                 raise
         else:
-            logger.info("consumer_group_created", stream=config.stream, group=config.group)
+            logger.info("consumer_group_created", stream=self._stream_name, group=self._group)
 
     async def read_new(self) -> list[Row]:
         """Reads new entries, up to a batch, in entries and in bytes."""
         rows: list[Row] = []
         size = 0
         self.caught_up = False
-        while not self.caught_up and len(rows) < self._config.batch_size and size < _BATCH_BYTES:
-            page = await self._read_next(self._config.batch_size - len(rows), _BATCH_BYTES - size)
-            size += _bytes_of(page)
+        while not self.caught_up and len(rows) < self._batch_size and size < _BATCH_BYTES:
+            page = await self._read_next(self._batch_size - len(rows), _BATCH_BYTES - size)
+            size += sum(map(row_bytes, page))
             rows += page
         return rows
 
@@ -184,16 +152,15 @@ class GroupReader:
         Does not read for the group, since only the script compares the counters.
         """
         position = self._position.id if self._position else ZERO
-        await self._redis.xread({self._config.stream: str(position)}, count=1, block=milliseconds)
+        await self._redis.xread({self._stream_name: str(position)}, count=1, block=milliseconds)
 
     async def read_own_pending(self) -> list[Row]:
         """Reads entries that this consumer did not acknowledge; a trimmed entry has no fields."""
-        config = self._config
         response = await self._redis.xreadgroup(
-            config.group, config.name, {config.stream: "0"}, count=self._pending_size.entries
+            self._group, self._consumer, {self._stream_name: "0"}, count=self._pending_size.entries
         )
         rows = stream_rows(response)
-        self._pending_size.adjust(len(rows), _bytes_of(rows))
+        self._pending_size.adjust(len(rows), sum(map(row_bytes, rows)))
         return rows
 
     async def claim_stale(self, cursor: str) -> tuple[str, list[Row], list[StreamId]]:
@@ -206,38 +173,35 @@ class GroupReader:
             The next cursor (`0-0` at the end), the entries, and the ids of entries that are no
                 longer in the stream.
         """
-        config = self._config
         next_cursor, rows, removed = await self._redis.xautoclaim(
-            config.stream,
-            config.group,
-            config.name,
-            config.claim_idle_ms,
+            self._stream_name,
+            self._group,
+            self._consumer,
+            self._claim_idle_ms,
             start_id=cursor,
             count=self._pending_size.entries,
         )
-        self._pending_size.adjust(len(rows), _bytes_of(rows))
+        self._pending_size.adjust(len(rows), sum(map(row_bytes, rows)))
         return next_cursor.decode(), rows, [read_id(row_id) for row_id in removed]
 
     async def over_delivered(self, rows: Sequence[Row]) -> set[bytes]:
         """Returns entries delivered so often without being stored that they may crash consumers."""
-        config = self._config
         pending: list[dict[str, Any]] = await self._redis.xpending_range(
-            config.stream,
-            config.group,
+            self._stream_name,
+            self._group,
             min=rows[0][0],
             max=rows[-1][0],
             count=len(rows),
-            consumername=config.name,
+            consumername=self._consumer,
         )
         return {
             entry["message_id"]
             for entry in pending
-            if entry["times_delivered"] > config.max_deliveries
+            if entry["times_delivered"] > self._max_deliveries
         }
 
     async def acknowledge(self, rows: Sequence[Row]) -> None:
-        config = self._config
-        await self._redis.xack(config.stream, config.group, *(row_id for row_id, _ in rows))
+        await self._redis.xack(self._stream_name, self._group, *(row_id for row_id, _ in rows))
 
     async def select_trimmed(self, removed: Sequence[StreamId]) -> list[StreamId]:
         """Returns the removed entries that were trimmed, not deleted.
@@ -250,12 +214,11 @@ class GroupReader:
         return [entry_id for entry_id in removed if entry_id < stream.first]
 
     async def _read_next(self, maximum: int, max_bytes: int) -> list[Row]:
-        config = self._config
         response = await self._read_script(
-            keys=[config.stream, self._unreported],
+            keys=[self._stream_name, self._unreported],
             args=[
-                config.group,
-                config.name,
+                self._group,
+                self._consumer,
                 min(maximum, _READ_ENTRIES),
                 max_bytes,
                 str(self._position.confirmed_until) if self._position else "",
@@ -316,8 +279,4 @@ class GroupReader:
         return stream.last.next() if stream else ZERO
 
     async def _stream(self) -> StreamState | None:
-        return await stream_state(self._redis, self._config.stream)
-
-
-def _bytes_of(rows: Sequence[Row]) -> int:
-    return sum(sum(map(len, fields.values())) for _, fields in rows if fields)
+        return await stream_state(self._redis, self._stream_name)

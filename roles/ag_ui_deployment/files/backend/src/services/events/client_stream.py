@@ -252,7 +252,8 @@ class ClientStream:
                 reader.position += 1
                 if batch.record_to_inspect is not None:
                     await self._write_missing_before(batch.record_to_inspect)
-                await self._write_batch(batch)
+                await self._send(batch.frames)
+                self._count_sent(batch)
                 if batch.ends_run and self._scope.job_id is not None:
                     return
             elif feed.closed:
@@ -326,10 +327,6 @@ class ClientStream:
     def _can_write_directly(self, batch: Batch) -> bool:
         ends = batch.ends_run and self._scope.job_id is not None
         return batch.record_to_inspect is None and not ends
-
-    async def _write_batch(self, batch: Batch) -> None:
-        await self._send(batch.frames)
-        self._count_sent(batch)
 
     def _count_sent(self, batch: Batch) -> None:
         self._sent_events += batch.events

@@ -2,14 +2,12 @@
 
 from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 import orjson
 from redis.asyncio import Redis
 
 from src.models.event import ZERO, Poison, ShieldEvent, StreamId
 from src.repositories import events as event_rows
-from src.repositories import gaps as gap_rows
 from src.repositories import jobs as job_rows
 from src.services.events.gaps import GapReason
 from src.services.shield.parser import parse_entry, read_id
@@ -17,9 +15,7 @@ from src.services.shield.stream_info import stream_state
 from src.services.shield.stream_position import StreamState
 from src.utils.database import Database
 from src.utils.page_size import PageSize
-
-if TYPE_CHECKING:
-    from src.utils.redis import Row
+from src.utils.redis import Row, row_bytes
 
 _PAGE = 500
 # Jobs without an event for longer are not part of the current state.
@@ -82,7 +78,7 @@ class EventHistory:
         while True:
             requested = redis_page_size.entries
             complete_from, rows = await self._redis_page(cursor, before, requested)
-            redis_page_size.adjust(len(rows), _size_of_rows(rows))
+            redis_page_size.adjust(len(rows), sum(map(row_bytes, rows)))
             redis_from = min(complete_from, before) if complete_from is not None else before
             if cursor.next() < redis_from:
                 requested_stored = stored_page_size.entries
@@ -124,7 +120,7 @@ class EventHistory:
             return None
         async with self._database.transaction() as session:
             stored = await event_rows.first_id(session)
-            trimmed = await gap_rows.is_any_above(session, cursor)
+            trimmed = await event_rows.is_any_gap_above(session, cursor)
         stream, _ = await self.current_state()
         oldest_ids = [oldest for oldest in (stored, stream and stream.first) if oldest is not None]
         # A cursor is usually the id of an event. If that event is missing, later ones may be missing
@@ -149,7 +145,7 @@ class EventHistory:
 
     async def _redis_page(
         self, after: StreamId, before: StreamId, maximum: int
-    ) -> "tuple[StreamId | None, list[Row]]":
+    ) -> tuple[StreamId | None, list[Row]]:
         """Returns entries of the range, and the id below which the page may be incomplete.
 
         Does not use a transaction, which Redis rejects when its memory is full. The head of the
@@ -164,7 +160,7 @@ class EventHistory:
             return after.next(), rows
         return (read_id(rows[0][0]) if rows else None), rows
 
-    def _events_of(self, rows: "Sequence[Row]", job_id: str | None) -> list[ShieldEvent]:
+    def _events_of(self, rows: Sequence[Row], job_id: str | None) -> list[ShieldEvent]:
         """Parses entries; skips those of other jobs without parsing, and invalid ones."""
         if job_id is not None:
             expected = job_id.encode()
@@ -184,10 +180,6 @@ def low_watermark(stream: StreamState | None, now: StreamId) -> StreamId:
     if stream is not None and stream.first is not None:
         return stream.first.previous()
     return max(now.previous(), stream.last if stream is not None else ZERO)
-
-
-def _size_of_rows(rows: "Sequence[Row]") -> int:
-    return sum(len(value) for _, fields in rows for value in fields.values())
 
 
 def _size_of_events(events: Sequence[ShieldEvent]) -> int:

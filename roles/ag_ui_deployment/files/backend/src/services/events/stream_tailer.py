@@ -7,7 +7,7 @@ has are published in their place. Entries that are nowhere are reported to all c
 
 import asyncio
 from collections.abc import Collection, Iterator, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import structlog
 from redis.asyncio import Redis
@@ -22,10 +22,7 @@ from src.utils.background_task import BackgroundTask
 from src.utils.database import DATABASE_ERRORS
 from src.utils.metrics import Metrics
 from src.utils.page_size import PageSize
-from src.utils.redis import BLOCK_MS, REDIS_ERRORS, Backoff, stream_rows
-
-if TYPE_CHECKING:
-    from src.utils.redis import Row
+from src.utils.redis import BLOCK_MS, REDIS_ERRORS, Backoff, Row, row_bytes, stream_rows
 
 logger = structlog.get_logger(__name__)
 
@@ -109,7 +106,7 @@ class StreamTailer(BackgroundTask):
             if len(rows) < requested:
                 self._hub.started.set()
 
-    async def _read(self, maximum: int) -> "tuple[list[Row], int]":
+    async def _read(self, maximum: int) -> tuple[list[Row], int]:
         """Returns the next entries, and how many entries Redis retained at that moment."""
         # The first clients wait until everything has been read: do not block for more.
         block = BLOCK_MS if self._hub.started.is_set() else None
@@ -118,10 +115,10 @@ class StreamTailer(BackgroundTask):
             pipeline.xlen(self._stream)
             response, retained = await pipeline.execute()
         rows = stream_rows(response)
-        self._page_size.adjust(len(rows), sum(_size_of(row) for row in rows))
+        self._page_size.adjust(len(rows), sum(map(row_bytes, rows)))
         return rows, retained
 
-    async def _publish_rows(self, rows: "Sequence[Row]") -> None:
+    async def _publish_rows(self, rows: Sequence[Row]) -> None:
         for chunk in _chunks(rows):
             await self._publish(
                 [parse_entry(_id(row), row[1], self._max_bytes) for row in chunk], _id(chunk[-1])
@@ -132,14 +129,14 @@ class StreamTailer(BackgroundTask):
 
     # Entries that Redis may have trimmed before they were read
 
-    async def _may_have_missed(self, rows: "Sequence[Row]", requested: int, retained: int) -> bool:
+    async def _may_have_missed(self, rows: Sequence[Row], requested: int, retained: int) -> bool:
         """Whether no entry up to the last position is retained."""
         if len(rows) < requested:
             return retained == len(rows) and bool(rows or self._position.number)
         head = cast("list[Row]", await self._redis.xrange(self._stream, count=1))
         return not head or _id(head[0]) >= _id(rows[0])
 
-    async def _recover_missed(self, rows: "Sequence[Row]") -> None:
+    async def _recover_missed(self, rows: Sequence[Row]) -> None:
         """Publishes the missing entries before these rows, or reports that they are lost."""
         stream, now = await self._history.current_state()
         position = self._position
@@ -196,21 +193,17 @@ class StreamTailer(BackgroundTask):
             logger.warning("tail_recall_failed", jobs=len(job_ids), error=str(error))
 
 
-def _id(row: "Row") -> StreamId:
+def _id(row: Row) -> StreamId:
     return read_id(row[0])
 
 
-def _size_of(row: "Row") -> int:
-    return sum(map(len, row[1].values()))
-
-
-def _chunks(rows: "Sequence[Row]") -> "Iterator[list[Row]]":
+def _chunks(rows: Sequence[Row]) -> Iterator[list[Row]]:
     """Yields the entries in order, in chunks of at least the byte limit, except for the last."""
     chunk: list[Row] = []
     size = 0
     for row in rows:
         chunk.append(row)
-        size += _size_of(row)
+        size += row_bytes(row)
         if size >= _CHUNK_BYTES:
             yield chunk
             chunk, size = [], 0

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import httpx
 import orjson
@@ -21,10 +20,10 @@ from src.services.gateway.errors import (
     UpstreamError,
     UpstreamTimeoutError,
 )
+from src.utils.json_types import Json
 
 logger = structlog.get_logger(__name__)
 
-Json = Any
 
 _ANSWER_MAX_BYTES = 8 * 1024 * 1024
 _RETRY_AFTER_MAX = 3600

@@ -6,7 +6,6 @@ error is therefore derived from the text, and the text is sanitized before it is
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import orjson
 
@@ -18,8 +17,7 @@ from src.services.gateway.errors import (
     UpstreamTimeoutError,
 )
 from src.utils.errors import FieldFault
-
-Json = Any
+from src.utils.json_types import Json
 
 _MESSAGE_MAX = 300
 # Characters of a text that are inspected, since tools may return megabytes.

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from src import __version__
+from src.config import Settings
 from src.services.audit_logger import AuditLogger
 from src.services.operations.database_rights import missing_privileges
 from src.services.redis_consumer import RedisStreamConsumer
@@ -87,7 +88,7 @@ class HealthService:
 
     def __init__(  # noqa: PLR0913 - dependencies
         self,
-        service: str,
+        settings: Settings,
         redis: Redis,
         database: Database,
         *,
@@ -96,7 +97,7 @@ class HealthService:
         tasks: Mapping[str, BackgroundTask],
         upstreams: Mapping[str, CircuitBreaker],
     ) -> None:
-        self._service = service
+        self._settings = settings
         self._redis = redis
         self._database = database
         self._consumer = consumer
@@ -143,7 +144,7 @@ class HealthService:
             else "degraded"
             if "down" in states
             else "healthy",
-            service=self._service,
+            service=self._settings.APP_NAME,
             version=__version__,
             redis_connected=connected,
             checks=checks,
@@ -164,9 +165,13 @@ class HealthService:
 
     async def _write_test(self) -> None:
         """Issue a write without effect: register the consumer with its group, as it already is."""
-        config = self._consumer.config
+        settings = self._settings
         try:
-            await self._redis.xgroup_createconsumer(config.stream, config.group, config.name)
+            await self._redis.xgroup_createconsumer(
+                settings.REDIS_STREAM_NAME,
+                settings.REDIS_CONSUMER_GROUP,
+                settings.REDIS_CONSUMER_NAME,
+            )
         except ResponseError as error:
             if refuses_writes(error):
                 raise

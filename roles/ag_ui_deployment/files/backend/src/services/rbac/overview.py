@@ -7,9 +7,9 @@ from src.models.permissions import (
     Permission,
     PermissionOverview,
     PermissionScope,
+    Role,
     WorkspacePermissions,
 )
-from src.models.role import Role
 from src.models.user import User
 from src.models.workspace import DEFAULT_WORKSPACE
 from src.services.rbac_service import MATRIX, permission_scope

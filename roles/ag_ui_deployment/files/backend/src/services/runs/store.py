@@ -49,7 +49,7 @@ class RunStore:
             await rows.lock_thread_of(session, key.owner, key.run_id)
             row = await rows.end_run(session, key.owner, key.run_id, end, presumed_error=LOST.code)
             if row is None:
-                return await rows.is_stored(session, key.owner, key.run_id)
+                return await rows.run(session, key.owner, key.run_id) is not None
             await rows.upsert_messages(session, key.owner, row.thread_id, messages)
             await kept.count_thread(session, key.owner, row.thread_id)
             owner = await user_rows.by_id(session, key.owner)

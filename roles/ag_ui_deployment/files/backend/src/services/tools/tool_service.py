@@ -10,13 +10,14 @@ from uuid import UUID
 from src.models.tools import GetJobStatus, ToolInfo
 from src.models.user import User
 from src.models.workspace import DEFAULT_WORKSPACE, WorkspaceRow
-from src.services.audit_logger import Action, AuditEvent, AuditLogger
+from src.services.audit.actors import Actor
+from src.services.audit_logger import Action, AuditLogger
 from src.services.audit_logger import Outcome as AuditOutcome
 from src.services.gateway.errors import UnknownToolError
 from src.services.jobs.job_service import JobService
 from src.services.litellm_client import LiteLLMClient, ToolDescription
-from src.services.rbac_service import NotPermittedError, check
-from src.services.tools.catalogue import CATALOGUE, ArgumentChecker, ToolDefinition, parse_arguments
+from src.services.rbac_service import NotPermittedError, check, may
+from src.services.tools.catalogue import CATALOGUE, ArgumentChecker, parse_arguments
 from src.services.tools.errors import TooManyCallsError, WorkspaceNotYoursError
 from src.services.tools.submissions import SubmissionOutcome, SubmissionService, ToolCallRequest
 from src.utils.database import Database
@@ -73,7 +74,7 @@ class ToolService:
             )
             for tool in await self._list()
             if (definition := CATALOGUE.get(tool.name))
-            and _is_permitted(user, definition, workspace)
+            and may(user, definition.permission, workspace)
         ]
 
     async def call(
@@ -237,23 +238,8 @@ class ToolService:
     async def _record(self, user: User, name: str, outcome: AuditOutcome, **details: Json) -> None:
         tool = name if name in CATALOGUE else "unknown"
         await self._audit.record(
-            AuditEvent(
-                Action.TOOL_CALL,
-                outcome,
-                actor_id=user.id,
-                actor=user.email,
-                target=f"tool:{tool}",
-                details=details,
-            )
+            Actor.of(user).audit_event(Action.TOOL_CALL, f"tool:{tool}", details, outcome)
         )
-
-
-def _is_permitted(user: User, definition: ToolDefinition, workspace: str | None) -> bool:
-    try:
-        check(user, definition.permission, workspace)
-    except NotPermittedError:
-        return False
-    return True
 
 
 def _reason(error: BaseException) -> str:

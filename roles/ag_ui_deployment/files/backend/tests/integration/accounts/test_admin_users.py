@@ -9,7 +9,7 @@ import httpx
 import orjson
 import pytest
 
-from src.models.role import Role
+from src.models.permissions import Role
 from src.models.user import User
 from src.services.audit_logger import Action
 from tests.support.accounts import ask_login, bearer, is_logged_in, login, recording

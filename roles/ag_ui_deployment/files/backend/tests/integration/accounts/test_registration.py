@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from src.models.account import LinkPurpose
-from src.models.role import Role
+from src.models.permissions import Role
 from src.models.user import User
 from src.services.accounts import email_sender, link_tokens
 from src.services.accounts.email_sender import EmailSender

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from src.models.role import Role
+from src.models.permissions import Role
 from src.repositories import conversations
 from src.services.agent import conversations as agent_conversations
 from src.services.agent import loop as agent_loop

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from src.models.agent_input import RunInput
-from src.models.role import Role
+from src.models.permissions import Role
 from src.repositories import conversations
 from src.services.agent.loop import AgentLoop
 from src.services.agent.toolbox import RESULT_MAX_BYTES

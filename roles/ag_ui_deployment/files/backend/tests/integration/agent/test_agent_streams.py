@@ -12,7 +12,7 @@ import pytest
 from redis.exceptions import OutOfMemoryError
 
 from src.models.agent_input import RunInput
-from src.models.role import Role
+from src.models.permissions import Role
 from src.models.user import User
 from src.services.agui import events as agui
 from src.services.agui.events import Event, now

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from src.models.role import Role
+from src.models.permissions import Role
 from tests.support.accounts import bearer
 from tests.support.agent import (
     cancel,

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from src.models.role import Role
+from src.models.permissions import Role
 from src.repositories.conversation_storage import RETENTION_LOCK
 from src.services.agent import retention as agent_retention
 from tests.support.accounts import bearer

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from src.models.role import Role
+from src.models.permissions import Role
 from src.models.user import User
 from src.services.agent.token_budget import TokenBudget
 from src.services.gateway.chat_stream import Usage

@@ -12,8 +12,8 @@ import orjson
 import pytest
 from ag_ui.core import EventType
 
+from src.models.permissions import Role
 from src.models.protocol import ProtocolVersion
-from src.models.role import Role
 from src.services.agui import events as agui
 from src.services.agui.events import Event, Stamp
 from src.services.agui.sse import encode, translated

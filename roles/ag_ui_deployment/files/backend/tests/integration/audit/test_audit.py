@@ -19,7 +19,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from src.models.audit import Head
-from src.models.role import Role
+from src.models.permissions import Role
 from src.models.user import User
 from src.repositories import audit as audit_rows
 from src.repositories.audit import AuditFilter

@@ -8,7 +8,7 @@ import pyotp
 from structlog.testing import capture_logs
 
 from src.models.event import StreamId
-from src.models.role import Role
+from src.models.permissions import Role
 from src.services.audit_logger import Action
 from tests.support.accounts import ask_login, bearer, login
 from tests.support.agent import cancel, run_input, running_agent, whole_run

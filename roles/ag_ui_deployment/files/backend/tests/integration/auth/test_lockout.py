@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from src.config import Settings
-from src.models.role import Role
+from src.models.permissions import Role
 from src.models.user import User
 from src.services.audit_logger import Action, AuditEvent, AuditLogger
 from src.services.auth import devices as auth_devices

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from src.config import Settings
-from src.models.role import Role
+from src.models.permissions import Role
 from src.services.auth.devices import Device
 from src.services.auth.errors import LimitReachedError
 from src.services.auth.rate_limits import RateLimits

@@ -10,7 +10,7 @@ import pyotp
 import pytest
 
 from src import cli
-from src.models.role import Role
+from src.models.permissions import Role
 from src.models.user import User
 from src.services.audit_logger import Action, Outcome
 from src.services.auth import passwords as auth_passwords

@@ -10,7 +10,7 @@ import pyotp
 import pytest
 from argon2 import PasswordHasher
 
-from src.models.role import Role
+from src.models.permissions import Role
 from src.models.session import AccessChangeReason
 from src.models.user import User
 from src.services.auth import revocation_watcher

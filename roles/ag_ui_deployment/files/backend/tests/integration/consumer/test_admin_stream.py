@@ -9,7 +9,7 @@ import orjson
 import pytest
 from sqlalchemy.exc import InvalidRequestError
 
-from src.models.role import Role
+from src.models.permissions import Role
 from src.models.stream import LetterState
 from src.models.user import User
 from src.repositories import dead_letters as letter_rows

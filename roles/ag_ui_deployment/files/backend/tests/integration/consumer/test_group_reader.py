@@ -3,7 +3,7 @@
 import pytest
 
 from src.models.event import StreamId
-from src.services.consumer.group_reader import ConsumerConfig, GroupReader
+from src.services.consumer.group_reader import GroupReader
 from src.services.consumer.losses import EntryLosses
 from src.services.shield.parser import read_id
 from src.utils.metrics import Metrics
@@ -19,7 +19,7 @@ def reader_of(
 ) -> GroupReader:
     settings = environment.settings(REDIS_CONSUMER_NAME=name, CONSUMER_BATCH_SIZE=batch_size)
     losses = EntryLosses(Metrics())
-    return GroupReader(environment.redis, ConsumerConfig.of(settings), losses)
+    return GroupReader(environment.redis, settings, losses)
 
 
 def ids_of(rows: list[Row]) -> list[StreamId]:

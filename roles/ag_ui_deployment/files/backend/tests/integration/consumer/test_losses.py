@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from src.models.event import StreamId
-from src.services.consumer.group_reader import ConsumerConfig, GroupReader
+from src.services.consumer.group_reader import GroupReader
 from src.services.consumer.losses import EntryLosses
 from src.services.shield.parser import read_id
 from src.utils.metrics import Metrics
@@ -25,9 +25,7 @@ class Member:
         self._environment = environment
         self._metrics = Metrics()
         settings = environment.settings(REDIS_CONSUMER_NAME=name, CONSUMER_BATCH_SIZE=batch_size)
-        self._reader = GroupReader(
-            environment.redis, ConsumerConfig.of(settings), EntryLosses(self._metrics)
-        )
+        self._reader = GroupReader(environment.redis, settings, EntryLosses(self._metrics))
 
     async def read(self) -> list[StreamId]:
         """Read new entries and acknowledge them."""

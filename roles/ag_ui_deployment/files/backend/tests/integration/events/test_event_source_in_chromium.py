@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import pytest
 
-from src.models.role import Role
+from src.models.permissions import Role
 from src.models.user import User
 from src.services.events.errors import DrainingError
 from tests.run_checker import check_run

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from src.models.event import StreamId
-from src.models.role import Role
+from src.models.permissions import Role
 from src.services.events import replay as event_replay
 from src.services.events.replay import EventReplay
 from tests.run_checker import Frame, check_feed, check_frames, events_of

@@ -1,6 +1,6 @@
 """The settings in the admin API."""
 
-from src.models.role import Role
+from src.models.permissions import Role
 from tests.support.accounts import bearer
 from tests.support.builders import JWT_SECRET
 from tests.support.environment import Environment

@@ -12,7 +12,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError
 
-from src.models.role import Role
+from src.models.permissions import Role
 from src.models.user import User
 from src.services.runs.log import LogRecord
 from src.services.runs.registry import RunKey, RunRegistry, read_logs

@@ -20,8 +20,7 @@ from src.models.account import AccountTokenRow, LinkPurpose
 from src.models.conversation import RunRow, RunStatus, ThreadRow
 from src.models.event import DeadLetterRow, ShieldEvent
 from src.models.job import JobRow, JobStatus
-from src.models.permissions import Permission, PermissionScope
-from src.models.role import Role
+from src.models.permissions import Permission, PermissionScope, Role
 from src.models.session import SessionRow
 from src.models.user import User, UserRow
 from src.models.workspace import MembershipRow, WorkspaceRow

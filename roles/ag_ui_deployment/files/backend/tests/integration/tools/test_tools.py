@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from src.models.role import Role
+from src.models.permissions import Role
 from src.services.gateway.errors import GatewayRefusedError
 from tests.support.accounts import bearer
 from tests.support.builders import shield_event

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from src.models.role import Role
+from src.models.permissions import Role
 from src.utils.outages import explain
 from src.utils.redis import REDIS_ERRORS, command_client, reader_client
 from tests.support.accounts import bearer

@@ -10,7 +10,7 @@ import pytest
 from jose import jwt
 
 from src.config import Settings
-from src.models.role import Role
+from src.models.permissions import Role
 from src.services.auth.tokens import key_id
 from src.services.tools.catalogue import CATALOGUE
 from tests.support.accounts import ask_login, bearer

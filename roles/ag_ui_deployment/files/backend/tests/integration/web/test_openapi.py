@@ -20,7 +20,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from src.config import Settings
-from src.models.role import Role
+from src.models.permissions import Role
 from tests.support.accounts import bearer
 from tests.support.environment import Environment
 from tests.support.gateway import Gateway

@@ -11,7 +11,7 @@ import pytest
 from fastapi.routing import iter_route_contexts
 
 from src.main import create_app
-from src.models.role import Role
+from src.models.permissions import Role
 from src.utils.large_bodies import LargeBodies
 from src.web import api_route
 from src.web.api_route import ApiRoute

@@ -10,7 +10,7 @@ import orjson
 import pytest
 from jose import jwt
 
-from src.models.role import Role
+from src.models.permissions import Role
 from src.models.user import User
 from src.services.auth.errors import NotAuthenticatedError
 from src.services.auth.tokens import TokenService, key_id

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.models.event import ZERO, ShieldEvent, StreamId
-from src.models.role import Role
+from src.models.permissions import Role
 from src.models.user import User
 from src.services.auth.stream_registry import AccessChange, StreamRegistry
 from src.services.auth.tokens import AccessToken

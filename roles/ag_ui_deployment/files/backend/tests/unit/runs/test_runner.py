@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID, uuid4
 
 import pytest
@@ -19,6 +19,11 @@ from src.services.runs.registry import RunKey, RunRegistry
 from src.services.runs.runner import LocalRun, PersistRun
 from tests.support.agent import run_input
 from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from src.services.agent.token_budget import TokenBudget
+    from src.services.agent.toolbox import Toolbox
+    from src.services.litellm_client import LiteLLMClient
 
 KEY = RunKey(uuid4(), "run")
 ANSWER = (ChatChunk(content="Hello"), ChatChunk(finish_reason="stop"))
@@ -93,14 +98,14 @@ def started(registry: Registry, store: PersistRun) -> tuple[LocalRun, asyncio.Ev
     loop = AgentLoop(
         RunInput.model_validate(run_input("Hello")),
         cast("User", SimpleNamespace(id=KEY.owner)),
-        model=Answers(),
+        model=cast("LiteLLMClient", Answers()),
         model_name="model",
         system_prompt="",
         max_rounds=2,
         max_calls=1,
         max_answer_bytes=1_000_000,
-        tools=NoTools(),
-        budget=NoBudget(),
+        tools=cast("Toolbox", NoTools()),
+        budget=cast("TokenBudget", NoBudget()),
         permitted_user=_keep_permissions,
     )
     run = LocalRun(KEY, loop, cast("RunRegistry", registry), store)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from src.models.role import Role
+from src.models.permissions import Role
 from src.models.user import User
 from src.services.agui import events as agui
 from src.services.auth.stream_registry import AccessChange, StreamRegistry
