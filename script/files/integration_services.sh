@@ -3,7 +3,8 @@
 # the LiteLLM gateway with the tools, the orchestrator and the model behind it.
 # shellcheck disable=SC2154  # variables of lib.sh
 
-services=ag-ui-test-services
+# Other checkouts have containers of their own.
+services=ag-ui-test-services-$(cksum <<<"$top" | cut -d ' ' -f 1)
 services_image=ag-ui-services:bookworm
 services_ca=.cache/test/services-ca.crt
 services_ports=(5432 6379 6380 6381 6390 6432 6433 26379)

@@ -65,6 +65,14 @@ def test_a_part_that_fails_fails_the_run(prepared: Checkout) -> None:
     assert "FAILED" in done.stdout
 
 
+def test_a_run_without_integration_leaves_containers_alone(prepared: Checkout) -> None:
+    """They may be those of a run in another checkout."""
+    prepared.replace_script("check", "echo '===== 12 passed in 0.10s ====='")
+    prepared.stub("docker", 'echo "$@" >>calls')
+    assert prepared.run("script/test", "check").returncode == 0
+    assert not (prepared.path / "calls").exists()
+
+
 def test_the_run_passes_with_its_figures(prepared: Checkout) -> None:
     prepared.replace_script("check", "echo '===== 12 passed in 0.10s ====='")
     done = prepared.run("script/test", "check")
@@ -205,6 +213,8 @@ def test_the_integration_tests_get_the_addresses_of_their_servers(prepared: Chec
     calls = (prepared.path / "calls").read_text().splitlines()
     [start] = [call for call in calls if call.startswith("run ")]
     assert start.count("--publish=127.0.0.1::") == 8
-    assert calls[-1] == "rm --force --volumes ag-ui-test-services"
+    # Started and removed by the same name, which other checkouts do not use.
+    [name] = re.findall(r"--name (ag-ui-test-services-\d+)", start)
+    assert calls[-1] == f"rm --force --volumes {name}"
     with pytest.raises(ProcessLookupError):
         os.kill(int((prepared.path / "pid").read_text()), 0)
