@@ -218,3 +218,12 @@ def test_the_integration_tests_get_the_addresses_of_their_servers(prepared: Chec
     assert calls[-1] == f"rm --force --volumes {name}"
     with pytest.raises(ProcessLookupError):
         os.kill(int((prepared.path / "pid").read_text()), 0)
+
+
+def test_the_servers_are_removed_if_their_start_fails(prepared: Checkout) -> None:
+    prepared.stub("docker", 'echo "$@" >>calls; test "$1" != run')
+    assert prepared.run("script/test", "integration").returncode == 1
+    calls = (prepared.path / "calls").read_text().splitlines()
+    [start] = [number for number, call in enumerate(calls) if call.startswith("run ")]
+    assert calls[-1].startswith("rm --force --volumes ag-ui-test-services-")
+    assert len(calls) - 1 > start

@@ -75,7 +75,7 @@ def check_received(
     """
     stats, name = result.stats, browser.name
     assert not stats["violations"], f"{name}: {stats['violations'][:3]}"
-    refused = stats["refused"].keys() - set(map(str, UNAVAILABLE))
+    refused = stats["refused"].keys() - UNAVAILABLE
     assert not refused, f"{name} was refused: {stats['refused']}"
     sessions = _sessions(result.positions)
     assert sessions, f"{name} received nothing: {stats}"

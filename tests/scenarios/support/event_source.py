@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 READ_SIZE: Final = 1 << 20
-UNAVAILABLE: Final = {502, 503, 504}
+UNAVAILABLE: Final = {"502", "503", "504"}
 """The statuses that a browser may get while the site is unavailable."""
 GAP: Final = b'"hx.shield.gap"'
 IDS: Final = re.compile(rb"(\n: nothing)?\nid: (\d+)-(\d+)\n(event)?")
@@ -146,7 +146,7 @@ class ClientStats:
     disconnects: int = 0
     """The number of connections that ended unexpectedly."""
     refused: Counter[str] = field(default_factory=Counter)
-    """Responses other than a stream, by status."""
+    """Responses other than a stream, by status; with the body if the site was available."""
     unreachable: int = 0
     gaps: list[str] = field(default_factory=list)
     """The values of the gap notices."""
@@ -224,10 +224,10 @@ class EventSource:
             writer.write(self._request())
             status, headers = _parse_head(await reader.readuntil(b"\r\n\r\n"))
             if status != 200:
-                self.stats.refused[str(status)] += 1
-                if status not in UNAVAILABLE:
-                    problem = await reader.read(READ_SIZE)
-                    self._record_violation(f"answered {status}: {problem!r}")
+                refusal = str(status)
+                if refusal not in UNAVAILABLE:
+                    refusal += f": {await reader.read(READ_SIZE)!r}"
+                self.stats.refused[refusal] += 1
                 return float(headers.get("retry-after", self._retry))
             self._reset()
             body = ChunkedBody()

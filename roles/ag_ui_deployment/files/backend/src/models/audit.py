@@ -1,4 +1,4 @@
-"""The audit log: its entries, its tables, and their form in the API."""
+"""The audit log: its entries, its tables, the last applied settings, and their form in the API."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""Shield events, and the tables of events and dead letters."""
+"""Shield events, and the tables of events, dead letters and gaps."""
 
 import re
 from collections.abc import Mapping

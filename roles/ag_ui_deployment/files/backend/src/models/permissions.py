@@ -1,4 +1,4 @@
-"""Permissions, their scopes, and the effective roles of users."""
+"""Roles, permissions, their scopes, and the effective roles of users."""
 
 from collections.abc import Mapping
 from enum import StrEnum

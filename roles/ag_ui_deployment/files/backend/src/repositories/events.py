@@ -1,4 +1,4 @@
-"""Queries on stored Shield events and dead letters."""
+"""Queries on stored Shield events, dead letters and gaps."""
 
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime

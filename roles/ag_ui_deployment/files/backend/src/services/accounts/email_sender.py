@@ -9,6 +9,7 @@ import structlog
 from aiosmtplib import SMTPException, SMTPRecipientsRefused, SMTPResponseException, send
 
 from src.config import Settings
+from src.services.accounts.errors import MailNotConfiguredError
 
 logger = structlog.get_logger(__name__)
 
@@ -32,6 +33,15 @@ class EmailSender:
     def is_configured(self) -> bool:
         return self._url is not None
 
+    def require(self) -> None:
+        """Require that emails can be sent.
+
+        Raises:
+            MailNotConfiguredError: SMTP_URL is not set.
+        """
+        if not self.is_configured:
+            raise MailNotConfiguredError
+
     async def send(self, message: EmailMessage, recipient: str) -> bool:
         """Send an email. Temporary errors are retried for some minutes.
 
@@ -41,6 +51,9 @@ class EmailSender:
 
         Returns:
             Whether the server accepted it.
+
+        Raises:
+            MailNotConfiguredError: SMTP_URL is not set.
         """
         for delay in (*_RETRY_SECONDS, None):
             try:
@@ -58,6 +71,7 @@ class EmailSender:
         return False
 
     async def _try(self, message: EmailMessage, recipient: str) -> None:
+        self.require()
         url = urlsplit(self._url or "")
         await send(
             message,

@@ -8,7 +8,6 @@ from typing import Any
 from src.config import Settings
 from src.models.account import LinkPurpose
 from src.services.accounts.email_sender import EmailSender
-from src.services.accounts.errors import MailNotConfiguredError
 from src.services.accounts.link_tokens import EmailLink
 from src.utils.background_jobs import BackgroundJobs
 
@@ -59,8 +58,7 @@ class EmailTemplates:
         Raises:
             MailNotConfiguredError: SMTP_URL is not set.
         """
-        if not self._mail.is_configured:
-            raise MailNotConfiguredError
+        self._mail.require()
 
     def run_in_background(self, coroutine: Coroutine[Any, Any, object]) -> None:
         """Run `coroutine` in the background, so that the response time does not reveal an account."""
