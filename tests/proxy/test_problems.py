@@ -22,10 +22,13 @@ REFUSED = {
     "above the root": (b"GET /../x HTTP/1.1\r\n" + HOST + b"\r\n", 400),
     "long": (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n" + HOST + b"\r\n", 414),
     "control characters": (b"GET /a\x01b HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+    "a byte above ASCII": (b"GET /a\xffb HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+    "a letter in UTF-8": (b"GET /x?name=\xc3\xa4 HTTP/1.1\r\n" + HOST + b"\r\n", 400),
     "a zero": (b"GET /%00 HTTP/1.1\r\n" + HOST + b"\r\n", 400),
     "no request": (b"\x16\x03\x01\r\n\r\n", 400),
     "connect": (b"CONNECT a.example:443 HTTP/1.1\r\n" + HOST + b"\r\n", 400),
     "trace": (b"TRACE / HTTP/1.1\r\n" + HOST + b"\r\n", 405),
+    "an unknown method": (b"PURGE / HTTP/1.1\r\n" + HOST + b"\r\n", 405),
     "no host": (b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", 400),
     "a large header": (b"GET / HTTP/1.1\r\n" + HOST + b"X: " + b"x" * 33000 + b"\r\n\r\n", 431),
     "another encoding": (
@@ -94,6 +97,7 @@ def test_refused_request_gets_a_problem_document(site: Site, name: str) -> None:
     [
         (["--path-as-is"], "/../x", 400),
         ([], "/%00", 400),
+        (["--request", "PURGE"], "/", 405),
         (["--request", "TRACE"], "/", 405),
         (["--header", "Content-Length: 99999999", "--data", "x"], "/x", 413),
         (["--header", "Content-Length: 99999999", "--data", "x"], "/auth/login", 413),

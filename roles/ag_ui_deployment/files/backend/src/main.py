@@ -70,6 +70,8 @@ def create_app(settings: Settings) -> FastAPI:
         # FastAPI's pages load scripts from a CDN, which would run in the origin of the cookies.
         docs_url=None,
         redoc_url=None,
+        # Redirects would repeat the Host header of the request, which anybody may choose.
+        redirect_slashes=False,
         lifespan=lifespan,
     )
     problems.install(app)

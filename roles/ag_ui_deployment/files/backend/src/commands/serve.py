@@ -10,6 +10,7 @@ from src.commands.output import EXIT_UNAVAILABLE, fail
 from src.config import Settings
 from src.utils.garbage import reduce_collections
 from src.utils.sockets import listening_socket
+from src.web.http_protocol import HttpProtocol
 
 
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -23,7 +24,7 @@ def _serve(settings: Settings, _options: argparse.Namespace) -> int:
     config = uvicorn.Config(
         "src.main:app",
         loop="uvloop",
-        http="httptools",
+        http=HttpProtocol,
         log_config=None,
         access_log=False,
         # The application evaluates X-Forwarded-For itself, by TRUSTED_PROXIES.

@@ -9,6 +9,7 @@ import orjson
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -85,10 +86,18 @@ def _finite(value: float) -> float:
     return value
 
 
+def _not_boolean(value: object) -> object:
+    # Pydantic would convert it to 0 or 1.
+    if isinstance(value, bool):
+        raise ValueError("is no number")  # noqa: TRY004 - Pydantic reports only ValueError
+    return value
+
+
 _PRINTABLE = AfterValidator(_no_control_characters)
 _LINE = r"^[^\x00-\x1f\x7f]+$"
 
 Question = Annotated[str, StringConstraints(min_length=1, max_length=4000), _PRINTABLE]
+Integer = Annotated[int, BeforeValidator(_not_boolean)]
 LongText = Annotated[str, StringConstraints(min_length=1, max_length=100_000), _PRINTABLE]
 SingleLine = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_LINE)]
 FilePath = Annotated[
@@ -137,11 +146,13 @@ class Arguments(_KnownFields):
 
 class CrawlWeb(Arguments):
     url: Url = Field(description="Where to begin; http or https, a public host")
-    max_pages: int = Field(default=10, ge=1, le=MAX_PAGES, description="How many pages at most")
+    max_pages: Integer = Field(default=10, ge=1, le=MAX_PAGES, description="How many pages at most")
     allowed_domains: list[Domain] | None = Field(
         default=None, min_length=1, max_length=50, description="Follow links only to these domains"
     )
-    max_depth: int = Field(default=2, ge=0, le=MAX_DEPTH, description="How many links deep at most")
+    max_depth: Integer = Field(
+        default=2, ge=0, le=MAX_DEPTH, description="How many links deep at most"
+    )
 
 
 class IngestDoc(Arguments):
@@ -152,8 +163,10 @@ class IngestDoc(Arguments):
 class QdrantFind(Arguments):
     query: Question = Field(description="What to look for")
     collection: ResourceName | None = None
-    limit: int = Field(default=10, ge=1, le=100)
-    score_threshold: Annotated[float, AfterValidator(_finite)] = Field(default=0.0, ge=0, le=1)
+    limit: Integer = Field(default=10, ge=1, le=100)
+    score_threshold: Annotated[float, BeforeValidator(_not_boolean), AfterValidator(_finite)] = (
+        Field(default=0.0, ge=0, le=1)
+    )
     filter_conditions: BoundedObject | None = Field(
         default=None, description="As Qdrant takes them"
     )

@@ -1,11 +1,12 @@
 """The audit log for administrators: list, export, verify."""
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import StreamingResponse
-from pydantic import AfterValidator, AwareDatetime
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 
 from src.models.audit import AuditPage, Verification
 from src.models.page import PageLimit
@@ -28,6 +29,13 @@ router = APIRouter(
 _MEDIA_TYPES: dict[ExportFormat, str] = {"csv": "text/csv", "jsonl": "application/jsonl"}
 
 
+def _iso_8601(text: object) -> object:
+    # Pydantic would read a number as seconds since 1970.
+    if isinstance(text, str) and not re.match(r"[0-9]{4}-", text):
+        raise ValueError("is no time such as 2026-01-31T12:00:00Z")
+    return text
+
+
 def _in_utc(timestamp: datetime) -> datetime:
     try:
         return timestamp.astimezone(UTC)
@@ -36,7 +44,7 @@ def _in_utc(timestamp: datetime) -> datetime:
 
 
 FilterText = Annotated[str, Query(max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")]
-UtcTimestamp = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+UtcTimestamp = Annotated[AwareDatetime, BeforeValidator(_iso_8601), AfterValidator(_in_utc)]
 
 
 async def _filter(  # noqa: PLR0913 - one per query parameter

@@ -47,7 +47,7 @@ async def _page_cursor(
     ] = None,
     cursor: Annotated[PageCursor | None, Query()] = None,
 ) -> StreamId | None:
-    if cursor is not None and not re.fullmatch(_STREAM_ID, cursor, re.ASCII):
+    if cursor and not re.fullmatch(_STREAM_ID, cursor, re.ASCII):
         raise CursorRejectedError
     ms, _, seq = (cursor or before or "").partition("-")
     # An id above all stored ones requests the first page, so it is clamped to 63 bits.

@@ -16,16 +16,17 @@ class CursorRejectedError(DomainError):
     faults = (FieldFault("query.cursor", "is none that a page gave"),)
 
 
-def encode_cursor(*parts: str) -> str:
-    """Encode a cursor. Only the last part may contain spaces."""
-    return urlsafe_b64encode(" ".join(parts).encode()).decode()
+def encode_cursor(list_name: str, *parts: str) -> str:
+    """Encode a cursor of a list. Only the last part may contain spaces."""
+    return urlsafe_b64encode(" ".join((list_name, *parts)).encode()).decode()
 
 
-def decode_cursor(cursor: str, parts: int) -> list[str]:
+def decode_cursor(cursor: str, list_name: str, parts: int) -> list[str]:
     """Decode a cursor.
 
     Args:
         cursor: The text from the client.
+        list_name: The name of the list. Cursors of other lists are invalid.
         parts: The number of parts that the list encodes.
 
     Raises:
@@ -35,9 +36,9 @@ def decode_cursor(cursor: str, parts: int) -> list[str]:
         text = b64decode(cursor.encode(), altchars=b"-_", validate=True).decode()
     except ValueError:
         raise CursorRejectedError from None
-    found = text.split(" ", parts - 1)
+    name, *found = text.split(" ", parts)
     # PostgreSQL rejects NUL in texts.
-    if len(found) != parts or "\0" in text:
+    if name != list_name or len(found) != parts or "\0" in text:
         raise CursorRejectedError
     return found
 

@@ -28,6 +28,13 @@ if TYPE_CHECKING:
 # Returns the validated model of a value, and Pydantic's errors.
 _Validate = Callable[..., tuple[Any, list[dict[str, Any]]]]
 
+# Headers that the API reads and that have one value. Several would be ambiguous.
+_SINGLE_HEADERS = (
+    "Authorization",
+    "Idempotency-Key",
+    "Last-Event-ID",
+    "AG-UI-Protocol-Version",
+)
 # Maximum time to receive a large body after its slot is acquired, in seconds. Prevents slow clients
 # from holding slots.
 _LARGE_BODY_SECONDS = 30.0
@@ -61,6 +68,7 @@ class ApiRoute(APIRoute):
         needs_login = identify in calls_of(self.dependant)
 
         async def handle_request(request: Request) -> Response:
+            _check_headers(request)
             services = cast("Services", request.state.services)
             # Before the global limit is counted, so that requests without a valid login cannot use
             # it up here.
@@ -161,6 +169,13 @@ class _ReadRequest(Request):
     async def json(self) -> Any:
         """Returns the parsed body, or its validated model."""
         return await self._parse()
+
+
+def _check_headers(request: Request) -> None:
+    for name in _SINGLE_HEADERS:
+        if len(request.headers.getlist(name)) > 1:
+            fault = FieldFault(f"header.{name.lower()}", "is sent more than once")
+            raise InvalidRequestError(faults=[fault])
 
 
 async def _parse(large_bodies: LargeBodies, body: bytes, validate: _Validate | None) -> Any:

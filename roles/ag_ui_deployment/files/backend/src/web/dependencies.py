@@ -215,7 +215,7 @@ async def _row_number(
         int | None, Query(ge=1, le=_MAX_ROW_NUMBER, deprecated=True, description="As cursor")
     ] = None,
 ) -> int | None:
-    if cursor is None:
+    if not cursor:
         return before
     if not _ROW_NUMBER.fullmatch(cursor) or int(cursor) > _MAX_ROW_NUMBER:
         raise CursorRejectedError

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from secrets import compare_digest
 from typing import TYPE_CHECKING, cast
 from uuid import uuid4
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 logger = structlog.get_logger("access")
 
 PROXY_KEY_HEADER = b"x-ag-ui-proxy-key"
-_REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
+_REQUEST_ID = re.compile(r"[\w.-]{8,64}", re.ASCII)
 _HEADER = "X-Request-ID"
 # Response headers that scripts of other origins may read. The nginx of the role has the same list.
 _EXPOSED_HEADERS = (_HEADER, "Location", "Retry-After", "RateLimit", "RateLimit-Policy")
@@ -78,7 +78,7 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _client_request_id(scope) or uuid4().hex
+        request_id = client_request_id(scope["headers"]) or uuid4().hex
         structlog.contextvars.clear_contextvars()
         client = scope["client"][0] if scope["client"] else None
         structlog.contextvars.bind_contextvars(request_id=request_id, client=client)
@@ -175,6 +175,15 @@ class NoMultipart:
         await (respond(UnreadableBodyError()) if is_refused else self._app)(scope, receive, send)
 
 
+def client_request_id(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """The request id that a client has chosen; None without a valid one."""
+    for name, value in headers:
+        if name == b"x-request-id":
+            text = value.decode("latin-1")
+            return text if _REQUEST_ID.fullmatch(text) else None
+    return None
+
+
 def _rate_limit_headers(quotas: Sequence[Quota]) -> dict[str, str]:
     """The headers of draft-ietf-httpapi-ratelimit-headers-10; none if no limit was counted."""
     if not quotas:
@@ -187,14 +196,6 @@ def _rate_limit_headers(quotas: Sequence[Quota]) -> dict[str, str]:
             f'"{quota.policy}";r={quota.remaining};t={quota.reset_in}' for quota in quotas
         ),
     }
-
-
-def _client_request_id(scope: Scope) -> str | None:
-    for name, value in scope["headers"]:
-        if name == b"x-request-id":
-            text = value.decode("latin-1")
-            return text if _REQUEST_ID.fullmatch(text) else None
-    return None
 
 
 def _is_multipart(scope: Scope) -> bool:

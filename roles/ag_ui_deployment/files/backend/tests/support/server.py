@@ -23,6 +23,7 @@ from src.models.workspace import MembershipRow, WorkspaceRow
 from src.services.auth.passwords import hash_password
 from src.services.auth.revocation_watcher import RevocationWatcher
 from src.services.auth.tokens import TokenService
+from src.web.http_protocol import HttpProtocol
 from tests.support.environment import Environment
 from tests.support.waiting import until
 
@@ -101,6 +102,7 @@ async def running(settings: Settings, *, healthy: bool = True) -> AsyncIterator[
         app = create_app(settings)
         config = uvicorn.Config(
             app,
+            http=HttpProtocol,
             log_config=None,
             access_log=False,
             proxy_headers=False,

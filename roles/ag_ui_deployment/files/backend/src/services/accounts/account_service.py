@@ -28,6 +28,9 @@ from src.utils.database import Database
 from src.utils.json_types import Json
 from src.utils.pagination import decode_cursor, encode_cursor
 
+# The name of this list in its cursors.
+_LIST = "accounts"
+
 
 class AccountService:
     def __init__(self, database: Database, access: AccessService, audit: AuditLogger) -> None:
@@ -42,7 +45,7 @@ class AccountService:
             CursorRejectedError: The cursor is invalid.
         """
         async with self._database.transaction() as session:
-            after = decode_cursor(cursor, 1)[0] if cursor else ""
+            after = decode_cursor(cursor, _LIST, 1)[0] if cursor else ""
             rows = await account_rows.page(session, criteria, after, limit + 1)
         items = [
             to_account(row, second_factor=second_factor, locked_until=locked_until)
@@ -51,7 +54,7 @@ class AccountService:
         has_more = len(items) > limit
         return AccountPage(
             items=items[:limit],
-            next_cursor=encode_cursor(items[limit - 1].email) if has_more else None,
+            next_cursor=encode_cursor(_LIST, items[limit - 1].email) if has_more else None,
         )
 
     async def get(self, user_id: UUID) -> Account:

@@ -45,6 +45,8 @@ from src.utils.pagination import (
     parse_timestamp,
 )
 
+# The name of the list of conversations in its cursors.
+_LIST = "threads"
 _TITLE_LENGTH = 100
 _RUNS_SHOWN = 100
 _MESSAGES_MAX_BYTES = 2 * 1024 * 1024
@@ -281,11 +283,11 @@ def _title(messages: Sequence[Message]) -> str:
 
 
 def _encode(row: ThreadRow) -> str:
-    return encode_cursor(row.updated_at.isoformat(), str(row.owner_id), row.id)
+    return encode_cursor(_LIST, row.updated_at.isoformat(), str(row.owner_id), row.id)
 
 
 def _decode(cursor: str) -> tuple[datetime, UUID, str]:
-    updated_at, owner, thread_id = decode_cursor(cursor, 3)
+    updated_at, owner, thread_id = decode_cursor(cursor, _LIST, 3)
     try:
         return parse_timestamp(updated_at), UUID(owner), thread_id
     except ValueError:

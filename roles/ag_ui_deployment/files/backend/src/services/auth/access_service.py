@@ -54,7 +54,7 @@ class AccessService:
         """
         read_at = time.monotonic()
         try:
-            user = await self._current_user(access)
+            user = await self.current_user(access)
         except DATABASE_ERRORS as error:
             if not is_outage(error):
                 raise
@@ -72,7 +72,8 @@ class AccessService:
         # The role in the token may have been revoked since.
         return access.user.model_copy(update={"role": Role.VIEWER})
 
-    async def _current_user(self, access: AccessToken) -> User | None:
+    async def current_user(self, access: AccessToken) -> User | None:
+        """Read the current account of an access; None if the session has ended."""
         async with self._database.transaction() as session:
             row_and_user = await session_rows.with_user(session, access.session_id)
             now = datetime.now(UTC)
@@ -144,5 +145,5 @@ class AccessService:
         for session_id, user in self._users.items():
             if user is not None and change.affects(user.id, session_id):
                 self._users[session_id] = None
-        if change.reason == "session_ended":
+        if change.ends_sessions:
             self._cache(change.session_id or change.user_id, None)

@@ -12,7 +12,7 @@ from src.repositories import login_sources
 from src.repositories import sessions as session_rows
 from src.services.auth.access_service import AccessService
 from src.services.auth.lockout import FAILURES_KEPT, LOGINS_KEPT
-from src.services.auth.stream_registry import AccessChange, EndReason, StreamRegistry
+from src.services.auth.stream_registry import AccessChange, StreamRegistry
 from src.utils.background_task import BackgroundTask
 from src.utils.database import DATABASE_ERRORS, Database
 
@@ -67,11 +67,19 @@ class RevocationWatcher(BackgroundTask):
             await self._pause(_POLL_SECONDS)
 
     async def _poll(self) -> None:
-        new_changes = await self._new_changes()
+        async with self._database.transaction() as session:
+            now = await session_rows.now(session)
+            rows = await session_rows.changes(session, self._polled_at - _OVERLAP)
+        new_changes = [row for row in rows if row.id not in self._seen_ids]
         for row in new_changes:
             self._apply(row)
+        for session_id, access in self._streams.outdated().items():
+            self._streams.verify(session_id, await self._access.current_user(access))
         for user_id in {row.user_id for row in new_changes}:
             await self._runs.recheck_permissions(user_id)
+        # Not before: after an outage of the database the next poll begins again.
+        self._polled_at = now
+        self._seen_ids = {row.id for row in rows}
         if time.monotonic() >= self._touch_at:
             self._touch_at = time.monotonic() + _TOUCH_EVERY_SECONDS
             await self._touch()
@@ -79,21 +87,12 @@ class RevocationWatcher(BackgroundTask):
             self._purge_at = time.monotonic() + _PURGE_EVERY_SECONDS
             await self._purge()
 
-    async def _new_changes(self) -> list[AccessChangeRow]:
-        async with self._database.transaction() as session:
-            now = await session_rows.now(session)
-            rows = await session_rows.changes(session, self._polled_at - _OVERLAP)
-        self._polled_at = now
-        new_changes = [row for row in rows if row.id not in self._seen_ids]
-        self._seen_ids = {row.id for row in rows}
-        return new_changes
-
     def _apply(self, row: AccessChangeRow) -> None:
-        # A later release may add reasons unknown here. Ending the session is the safe choice.
-        reason: EndReason = "access_changed" if row.why in _KEEPS_SESSIONS else "session_ended"
-        change = AccessChange(row.user_id, row.session_id, row.spared_session_id, reason)
+        # A later release may add reasons unknown here. That the session has ended is the safe choice.
+        ends_sessions = row.why not in _KEEPS_SESSIONS
+        change = AccessChange(row.user_id, row.session_id, row.spared_session_id, ends_sessions)
         self._access.invalidate(change)
-        self._streams.end(change)
+        self._streams.mark_outdated(change)
 
     async def _touch(self) -> None:
         """Mark the sessions with open streams as used, since they are not idle."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
+from src.models.user import User
 from src.services.auth.tokens import AccessToken
 
 EndReason = Literal["session_ended", "access_changed"]
@@ -26,7 +27,7 @@ class AccessChange:
     user_id: UUID
     session_id: UUID | None
     spared_session_id: UUID | None
-    reason: EndReason
+    ends_sessions: bool
 
     def affects(self, user_id: UUID, session_id: UUID) -> bool:
         if user_id != self.user_id or session_id == self.spared_session_id:
@@ -35,11 +36,16 @@ class AccessChange:
 
 
 class StreamRegistry:
-    """Holds all streams that depend on a login while they are open."""
+    """Holds all streams that depend on a login while they are open.
+
+    The notice of a change may arrive after a stream was opened with the changed access. A change
+    therefore marks streams as outdated, and verify() ends those whose access really differs.
+    """
 
     def __init__(self) -> None:
         self._streams: dict[object, tuple[AccessToken, Callable[[EndReason], None]]] = {}
         self._recent: OrderedDict[AccessChange, float] = OrderedDict()
+        self._outdated: set[object] = set()
 
     @contextmanager
     def registered(self, access: AccessToken, end: Callable[[EndReason], None]) -> Iterator[None]:
@@ -52,33 +58,57 @@ class StreamRegistry:
         key = object()
         self._streams[key] = (access, end)
         try:
-            for change, changed_at in list(self._recent.items()):
-                if changed_at >= access.read_at and change.affects(
-                    access.user.id, access.session_id
-                ):
-                    self._end(key, change)
-                    break
+            if any(
+                changed_at >= access.read_at and change.affects(access.user.id, access.session_id)
+                for change, changed_at in self._recent.items()
+            ):
+                self._outdated.add(key)
             yield
         finally:
-            self._streams.pop(key, None)
+            self._remove(key)
 
-    def end(self, change: AccessChange) -> None:
-        """End the affected streams, including those that are just being opened."""
+    def mark_outdated(self, change: AccessChange) -> None:
+        """Mark the affected streams, including those that are just being opened."""
         now = time.monotonic()
         self._recent[change] = now
         self._recent.move_to_end(change)
         while next(iter(self._recent.values())) < now - _REMEMBERED_SECONDS:
             self._recent.popitem(last=False)
-        for key, (access, _) in list(self._streams.items()):
-            if change.affects(access.user.id, access.session_id):
-                self._end(key, change)
+        self._outdated.update(
+            key
+            for key, (access, _) in self._streams.items()
+            if change.affects(access.user.id, access.session_id)
+        )
+
+    def outdated(self) -> dict[UUID, AccessToken]:
+        """The sessions with streams to verify, each with the access of one of them."""
+        accesses = (self._streams[key][0] for key in self._outdated)
+        return {access.session_id: access for access in accesses}
+
+    def verify(self, session_id: UUID, user: User | None) -> None:
+        """End the outdated streams of a session whose access is not the current one.
+
+        Args:
+            session_id: The session.
+            user: The current account; None if the session has ended.
+        """
+        for key in list(self._outdated):
+            access, end = self._streams[key]
+            if access.session_id != session_id:
+                continue
+            self._outdated.discard(key)
+            if user is None:
+                self._remove(key)
+                end("session_ended")
+            elif user != access.user:
+                self._remove(key)
+                end("access_changed")
 
     @property
     def sessions(self) -> set[UUID]:
         """The sessions with an open stream."""
         return {access.session_id for access, _ in self._streams.values()}
 
-    def _end(self, key: object, change: AccessChange) -> None:
-        stream = self._streams.pop(key, None)
-        if stream is not None:
-            stream[1](change.reason)
+    def _remove(self, key: object) -> None:
+        self._streams.pop(key, None)
+        self._outdated.discard(key)

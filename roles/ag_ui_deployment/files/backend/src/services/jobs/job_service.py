@@ -19,6 +19,8 @@ from src.utils.pagination import decode_cursor, encode_cursor, parse_timestamp
 # How long a response waits for the orchestrator's status of silent jobs, in seconds.
 _LIST_TIMEOUT = 0.3
 _DETAIL_TIMEOUT = 1.2
+# The name of this list in its cursors.
+_LIST = "jobs"
 
 
 class JobNotFoundError(NotFoundError):
@@ -99,9 +101,9 @@ class JobService:
 
 
 def _encode(row: JobRow) -> str:
-    return encode_cursor(row.created_at.isoformat(), row.id)
+    return encode_cursor(_LIST, row.created_at.isoformat(), row.id)
 
 
 def _decode(cursor: str) -> tuple[datetime, str]:
-    created_at, job_id = decode_cursor(cursor, 2)
+    created_at, job_id = decode_cursor(cursor, _LIST, 2)
     return parse_timestamp(created_at), job_id

@@ -12,6 +12,7 @@ import pytest
 from src.models.permissions import Role
 from src.models.user import User
 from src.services.audit_logger import Action
+from src.utils.pagination import encode_cursor
 from tests.support.accounts import ask_login, bearer, is_logged_in, login, recording
 from tests.support.builders import shield_event
 from tests.support.environment import Environment
@@ -200,7 +201,7 @@ class TestAccounts:
             answer = await context.ask("GET", f"/users?{query}")
             (error,) = check_problem(answer, 422, "invalid-request")["errors"]
             assert error["field"] == f"query.{query.partition('=')[0]}"
-        for cursor in ("x", "AAAA", "%C3%BC", "//8="):
+        for cursor in (encode_cursor("jobs", "2026", "a"), "x", "AAAA", "%C3%BC", "//8="):
             answer = await context.ask("GET", f"/users?cursor={cursor}")
             (error,) = check_problem(answer, 400, "bad-cursor")["errors"]
             assert error["field"] == "query.cursor"

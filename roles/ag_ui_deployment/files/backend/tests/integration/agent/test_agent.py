@@ -3,7 +3,7 @@
 import asyncio
 import json
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -11,6 +11,7 @@ from src.models.permissions import Role
 from src.repositories import conversations
 from src.services.agent import conversations as agent_conversations
 from src.services.agent import loop as agent_loop
+from src.utils.pagination import encode_cursor
 from tests.run_checker import events_of, parse_frames
 from tests.support.accounts import bearer
 from tests.support.agent import (
@@ -595,7 +596,11 @@ class TestThreads:
             titles += [one["title"] for one in page["items"]]
             path = page["next_cursor"] and f"/agent/threads?limit=2&cursor={page['next_cursor']}"
         assert titles == ["Hello 2", "Hello 1", "Hello 0"]
-        await get(backend, "/agent/threads?cursor=x", token, 400)
+        for cursor in (
+            "x",
+            encode_cursor("jobs", "2026-01-01T00:00:00+00:00", str(UUID(int=1))),
+        ):
+            await get(backend, f"/agent/threads?cursor={cursor}", token, 400)
 
         thread = f"/agent/threads/{bodies[0]['threadId']}"
         response = await backend.http.delete(thread, headers=bearer(token))

@@ -506,6 +506,7 @@ class TestReading:
         )
         first = (await read(backend, admin, limit=4)).json()
         assert [one["seq"] for one in first["items"]] == [6, 5, 4, 3]
+        assert (await read(backend, admin, limit=4, cursor="")).json() == first
         rest = (await read(backend, admin, limit=4, cursor=first["next_cursor"])).json()
         assert [one["seq"] for one in rest["items"]] == [2, 1]
         assert rest["next_cursor"] is None
@@ -542,6 +543,8 @@ class TestReading:
             ("target", "x" * 513),
             ("since", "yesterday"),
             ("since", "2026-01-01T00:00:00"),
+            ("since", "1700000000"),
+            ("until", "-99999999999"),
             ("until", "9999-12-31T23:59:59-12:00"),
         )
         for name, value in wrong:

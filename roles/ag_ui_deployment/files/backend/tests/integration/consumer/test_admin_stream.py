@@ -150,6 +150,7 @@ async def test_pagination_and_states(
     await close(backend, admin, ids[2], "discard")
     first = (await ask(backend, admin, LETTERS, limit=3)).json()
     assert [one["id"] for one in first["items"]] == [ids[4], ids[3], ids[1]]
+    assert (await ask(backend, admin, LETTERS, limit=3, cursor="")).json() == first
     rest = (await ask(backend, admin, LETTERS, limit=3, cursor=first["next_cursor"])).json()
     assert [one["id"] for one in rest["items"]] == [ids[0]]
     assert rest["next_cursor"] is None

@@ -229,6 +229,7 @@ BAD_ARGUMENTS: list[tuple[str, dict[str, Any], str]] = [
     ("/api/crawl", {"url": "http://169.254.169.254/latest"}, "body.url"),
     ("/api/crawl", {"url": "http://hx-sqldb-server:5432"}, "body.url"),
     ("/api/crawl", {"url": "https://example.org", "max_pages": 1001}, "body.max_pages"),
+    ("/api/crawl", {"url": "https://example.org", "max_pages": True}, "body.max_pages"),
     ("/api/crawl", {"url": "https://example.org", "max_depth": -1}, "body.max_depth"),
     ("/api/crawl", {"url": "https://example.org", "max_depth": 11}, "body.max_depth"),
     ("/api/crawl", {"url": "https://example.org", "pages": 1}, "body.pages"),
@@ -246,6 +247,7 @@ BAD_ARGUMENTS: list[tuple[str, dict[str, Any], str]] = [
     ("/api/query", {"query": "\0"}, "body.query"),
     ("/api/query", {"query": "x" * 4001}, "body.query"),
     ("/api/tools/qdrant_find", {"arguments": {"query": "x", "limit": 0}}, "body.arguments.limit"),
+    ("/api/tools/qdrant_find", {"arguments": {"query": "x", "limit": True}}, "body.arguments.limit"),
     ("/api/tools/qdrant_find", {"arguments": {"query": "x", "\ud800": 0}}, "body"),
     (
         "/api/tools/qdrant_find",

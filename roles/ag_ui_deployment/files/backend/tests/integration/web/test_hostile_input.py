@@ -173,6 +173,22 @@ async def test_no_injection_into_headers_or_statements(
         assert "set-cookie" not in answer.headers
 
 
+@pytest.mark.parametrize(
+    "name", ["Authorization", "Idempotency-Key", "Last-Event-ID", "AG-UI-Protocol-Version"]
+)
+async def test_header_with_one_value_is_refused_twice(backend: Backend, name: str) -> None:
+    for path in ("/events", "/auth/me"):
+        answer = await backend.http.get(path, headers=[(name, "1"), (name.lower(), "2")])
+        (error,) = check_problem(answer, 422, "invalid-request")["errors"]
+        assert error["field"] == f"header.{name.lower()}"
+
+
+@pytest.mark.parametrize("path", ["/events/", "/auth/me/", "/docs/"])
+async def test_no_redirect_repeats_the_host(backend: Backend, path: str) -> None:
+    answer = await backend.http.get(backend.http.base_url.join(path), headers={"Host": "evil.test"})
+    check_problem(answer, 404, "not-found")
+
+
 async def test_homoglyph_addresses_are_different(backend: Backend) -> None:
     await backend.add_user(ALICE)
     for email in ("\u0430lice@shield.test", "alice@shi\u0435ld.test", "al\u0131ce@shield.test"):

@@ -625,26 +625,15 @@ class TestStreamEnd:
         subscription = subscription_to(MINE)
         serving = asyncio.create_task(event_streams.serve(subscription, client))
         await until(lambda: parse_frames(bytes(client.body))[1:])
-        opened.end(AccessChange(subscription.access.user.id, None, None, "access_changed"))
+        access = subscription.access
+        opened.mark_outdated(AccessChange(access.user.id, None, None, ends_sessions=False))
+        opened.verify(access.session_id, access.user.model_copy(update={"role": Role.CONTRIBUTOR}))
         await serving
         frames = parse_frames(bytes(client.body))
         assert events_of(frames) == []
         assert frames[-1].comments == ("your permissions have changed: reconnect without an id",)
         output = events_of(await received(process, ALL_OF_RED))
         assert {"TOOL_CALL_START", "ACTIVITY_SNAPSHOT"} <= {event["type"] for event in output}
-
-    async def test_access_that_is_revoked_before_the_stream_begins_ends_it(self) -> None:
-        process = Process(MemoryHistory())
-        await process.begin(stream(shield_event("job:started")))
-        opened, client = StreamRegistry(), Client()
-        subscription = subscription_to(EVERYTHING)
-        opened.end(AccessChange(subscription.access.user.id, None, None, "session_ended"))
-        await streams(process, server=server_of(process, opened)).serve(subscription, client)
-        frames = parse_frames(bytes(client.body))
-        assert [frame.comments for frame in frames] == [
-            (),
-            ("the session has ended: log in again",),
-        ]
 
     async def test_stream_limits_and_count(self) -> None:
         process = Process(MemoryHistory())

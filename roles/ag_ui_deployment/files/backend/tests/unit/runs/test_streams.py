@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from src.services.runs.manager import RunManager
 
 USER = User(id=UUID(int=1), email="alice@example.org", role=Role.VIEWER)
+SESSION = UUID(int=2)
 STARTED = agui.run_started("thread", "run", {"timestamp": 1})
 FINISHED = agui.run_finished("thread", "run", {}, {"timestamp": 2})
 
@@ -44,7 +45,7 @@ class Environment:
         self.metrics = Metrics()
         self.registry = StreamRegistry()
         self.log = RunLog([LogRecord.of(STARTED)])
-        access = AccessToken(USER, UUID(int=2), time.time() + expires_in)
+        access = AccessToken(USER, SESSION, time.time() + expires_in)
         key = RunKey(USER.id, "run")
         self.subscription = RunSubscription(key, None, access, self.log, ends_run=ends_run)
         hub = cast("EventHub", self)
@@ -94,7 +95,8 @@ async def test_it_ends_with_the_session() -> None:
     environment = Environment()
     serving = asyncio.create_task(environment.serve())
     await until(lambda: b"RUN_STARTED" in environment.body)
-    environment.registry.end(AccessChange(USER.id, None, None, "session_ended"))
+    environment.registry.mark_outdated(AccessChange(USER.id, None, None, ends_sessions=True))
+    environment.registry.verify(SESSION, None)
     await serving
     assert environment.body.endswith(b": the session has ended: log in again\n\n")
     assert environment.closed("session_ended")
