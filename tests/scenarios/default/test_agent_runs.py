@@ -25,7 +25,7 @@ def path_of(stream: EventStream) -> str:
 
 
 def wait_for_words(stream: EventStream) -> None:
-    stream.wait(lambda it: text_of(it.events), "words of the model", within=20)
+    stream.wait(lambda it: text_of(it.events), "words of the model", within=60)
 
 
 def test_run_continues_without_its_client_and_resumes_at_another_instance(
@@ -63,7 +63,7 @@ def test_run_of_a_killed_instance_ends_as_lost_at_all_instances(api_client: ApiC
         run = api_client.get(path).json()
         return (run["status"], run["error"]) == ("failed", "run_lost")
 
-    eventually(is_stored, "the run has failed", within=20)
+    eventually(is_stored, "the run has failed", within=60)
     site.wait_until_healthy()
     for instance in site.instances:
         _, events = api_client.follow(instance, f"{path}/events")

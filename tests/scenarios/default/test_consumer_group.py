@@ -133,19 +133,19 @@ def test_kills_of_both_instances_lose_no_event(
     seen: list[str] = []
     cursor: str | None = None
     with SteadyPublisher(publisher, job, per_second=200) as steady:
-        eventually(lambda: site.stored(job.id), "the first event stored", within=20)
+        eventually(lambda: site.stored(job.id), "the first event stored", within=60)
         for port in site.ports:
             with EventStream(
                 site.instance(port), f"/api/jobs/{job.id}/events", user.token, cursor
             ) as stream:
-                stream.wait(lambda it: len(it.ids) > 20, "twenty events", within=20)
+                stream.wait(lambda it: len(it.ids) > 20, "twenty events", within=60)
                 site.kill(port)
-                stream.wait(lambda it: it.ended, "the end of the connection", within=20)
+                stream.wait(lambda it: it.ended, "the end of the connection", within=60)
                 seen += stream.ids
                 cursor = stream.cursor
-            eventually(partial(site.is_ready, port), "ready again", within=30)
+            eventually(partial(site.is_ready, port), "ready again", within=120)
     with EventStream(site.proxy, f"/api/jobs/{job.id}/events", user.token, cursor) as stream:
-        stream.wait(lambda it: it.ended, "the end of the run", within=30)
+        stream.wait(lambda it: it.ended, "the end of the run", within=60)
         seen += stream.ids
     site.wait_until_healthy()
     stored_exactly(site, job, steady.ids)
@@ -171,15 +171,15 @@ def test_malformed_entry_becomes_a_dead_letter(
 def test_destroying_the_group_loses_no_event(site: Site, publisher: Publisher) -> None:
     job = Job()
     with SteadyPublisher(publisher, job, per_second=200) as steady:
-        eventually(lambda: len(steady.ids) > 200, "two hundred events", within=20)
+        eventually(lambda: len(steady.ids) > 200, "two hundred events", within=60)
         site.redis.xgroup_destroy(STREAM, GROUP)
         seen = len(steady.ids)
-        eventually(lambda: len(steady.ids) > seen + 200, "two hundred more", within=20)
+        eventually(lambda: len(steady.ids) > seen + 200, "two hundred more", within=60)
     stored_exactly(site, job, steady.ids)
     eventually(
         lambda: set(site.pending()) == site.consumers,
         "both instances in the group",
-        within=20,
+        within=60,
         ignoring=(redis_py.ResponseError,),
     )
     site.wait_until_caught_up()

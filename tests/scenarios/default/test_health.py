@@ -92,7 +92,7 @@ def test_streams_survive_an_outage_of_a_datastore(
         stream.wait_for_id(publisher.publish(job.chunk()))
         stream.wait_for_id(publisher.publish(job.complete()))
         assert stream.ids == sorted(set(stream.ids), key=lambda it: tuple(map(int, it.split("-"))))
-    eventually(lambda: len(site.stored(job.id)) == job.event_count, "every event stored", within=30)
+    eventually(lambda: len(site.stored(job.id)) == job.event_count, "every event stored", within=60)
 
 
 def test_login_during_a_database_outage_is_503(site: Site) -> None:

@@ -81,7 +81,7 @@ class JobFollower:
         eventually(
             lambda: request(self.site.proxy, "GET", path, token=self.account.token).status == 200,
             f"{job.name} is known",
-            within=10,
+            within=60,
         )
 
     def follow(self, client: OfficialClient, job: SimulatedJob, **options: Any) -> Following:

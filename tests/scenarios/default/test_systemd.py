@@ -134,7 +134,7 @@ def test_killed_docker_client_is_replaced_with_its_container(site: Site, figures
     )
     figures.record("ready_after_kill_of_the_docker_client", watch.seconds, "s")
     assert set(site.containers()) == names(site, site.ports)
-    eventually(lambda: site.dev.is_active(unit), "the unit active", within=10)
+    eventually(lambda: site.dev.is_active(unit), "the unit active", within=60)
     assert serves(site)
 
 
