@@ -50,7 +50,10 @@ TYPES = {
     414: "uri-too-long",
     502: "bad-gateway",
 }
-BEFORE_A_PATH = ("above the root", "long", "control characters", "no request", "no host")
+REJECTED_BEFORE_THE_REDIRECT = (
+    *("above the root", "long", "control characters", "no request", "no host"),
+    *("a byte above ASCII", "a letter in UTF-8", "an unknown method"),
+)
 
 
 class Site:
@@ -126,7 +129,7 @@ def test_refused_request_of_a_browser_gets_a_problem_document(
     assert json.loads(body)["status"] == status
 
 
-@pytest.mark.parametrize("name", BEFORE_A_PATH)
+@pytest.mark.parametrize("name", REJECTED_BEFORE_THE_REDIRECT)
 def test_redirecting_port_sends_the_same_problem_documents(site: Site, name: str) -> None:
     request, status = REFUSED[name]
     answer = site.nginx.send(site.http, request, tls=False)

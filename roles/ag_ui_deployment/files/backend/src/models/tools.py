@@ -87,17 +87,18 @@ def _finite(value: float) -> float:
 
 
 def _not_boolean(value: object) -> object:
-    # Pydantic would convert it to 0 or 1.
+    # Pydantic would convert a boolean to 0 or 1.
     if isinstance(value, bool):
-        raise ValueError("is no number")  # noqa: TRY004 - Pydantic reports only ValueError
+        raise ValueError("must be a number, not true or false")  # noqa: TRY004 - Pydantic reports only ValueError
     return value
 
 
 _PRINTABLE = AfterValidator(_no_control_characters)
+_NOT_BOOLEAN = BeforeValidator(_not_boolean)
 _LINE = r"^[^\x00-\x1f\x7f]+$"
 
+Integer = Annotated[int, _NOT_BOOLEAN]
 Question = Annotated[str, StringConstraints(min_length=1, max_length=4000), _PRINTABLE]
-Integer = Annotated[int, BeforeValidator(_not_boolean)]
 LongText = Annotated[str, StringConstraints(min_length=1, max_length=100_000), _PRINTABLE]
 SingleLine = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_LINE)]
 FilePath = Annotated[
@@ -164,8 +165,8 @@ class QdrantFind(Arguments):
     query: Question = Field(description="What to look for")
     collection: ResourceName | None = None
     limit: Integer = Field(default=10, ge=1, le=100)
-    score_threshold: Annotated[float, BeforeValidator(_not_boolean), AfterValidator(_finite)] = (
-        Field(default=0.0, ge=0, le=1)
+    score_threshold: Annotated[float, _NOT_BOOLEAN, AfterValidator(_finite)] = Field(
+        default=0.0, ge=0, le=1
     )
     filter_conditions: BoundedObject | None = Field(
         default=None, description="As Qdrant takes them"

@@ -32,7 +32,7 @@ _MEDIA_TYPES: dict[ExportFormat, str] = {"csv": "text/csv", "jsonl": "applicatio
 def _iso_8601(text: object) -> object:
     # Pydantic would read a number as seconds since 1970.
     if isinstance(text, str) and not re.match(r"[0-9]{4}-", text):
-        raise ValueError("is no time such as 2026-01-31T12:00:00Z")
+        raise ValueError("must be an ISO 8601 time, such as 2026-01-31T12:00:00Z")
     return text
 
 

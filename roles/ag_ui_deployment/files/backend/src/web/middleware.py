@@ -27,9 +27,9 @@ logger = structlog.get_logger("access")
 
 PROXY_KEY_HEADER = b"x-ag-ui-proxy-key"
 _REQUEST_ID = re.compile(r"[\w.-]{8,64}", re.ASCII)
-_HEADER = "X-Request-ID"
+REQUEST_ID_HEADER = "X-Request-ID"
 # Response headers that scripts of other origins may read. The nginx of the role has the same list.
-_EXPOSED_HEADERS = (_HEADER, "Location", "Retry-After", "RateLimit", "RateLimit-Policy")
+_EXPOSED_HEADERS = (REQUEST_ID_HEADER, "Location", "Retry-After", "RateLimit", "RateLimit-Policy")
 _ALLOW_ORIGINS = "Operators allow the pages of an origin with CORS_ORIGINS."
 
 
@@ -78,7 +78,7 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = client_request_id(scope["headers"]) or uuid4().hex
+        request_id = request_id_of(scope["headers"])
         structlog.contextvars.clear_contextvars()
         client = scope["client"][0] if scope["client"] else None
         structlog.contextvars.bind_contextvars(request_id=request_id, client=client)
@@ -91,7 +91,7 @@ class RequestContext:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
-                headers[_HEADER] = request_id
+                headers[REQUEST_ID_HEADER] = request_id
                 headers.update(_rate_limit_headers(quotas))
             await send(message)
 
@@ -175,13 +175,12 @@ class NoMultipart:
         await (respond(UnreadableBodyError()) if is_refused else self._app)(scope, receive, send)
 
 
-def client_request_id(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """The request id that a client has chosen; None without a valid one."""
-    for name, value in headers:
-        if name == b"x-request-id":
-            text = value.decode("latin-1")
-            return text if _REQUEST_ID.fullmatch(text) else None
-    return None
+def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The request id that the client has chosen, or a new one if that is missing or invalid."""
+    chosen = next(
+        (value.decode("latin-1") for name, value in headers if name == b"x-request-id"), ""
+    )
+    return chosen if _REQUEST_ID.fullmatch(chosen) else uuid4().hex
 
 
 def _rate_limit_headers(quotas: Sequence[Quota]) -> dict[str, str]:

@@ -112,8 +112,8 @@ class AccessService:
     ) -> None:
         """Publish an access change in the transaction that makes it.
 
-        Within about a second every instance closes the open streams of the affected sessions. If the
-        reason ends sessions, these are ended too.
+        Within about a second every instance closes the streams that were opened with the former access.
+        If the reason ends sessions, these are ended too.
 
         Args:
             session: The transaction.

@@ -77,7 +77,7 @@ class RevocationWatcher(BackgroundTask):
             self._streams.verify(session_id, await self._access.current_user(access))
         for user_id in {row.user_id for row in new_changes}:
             await self._runs.recheck_permissions(user_id)
-        # Not before: after an outage of the database the next poll begins again.
+        # Only now, so that the next poll repeats this one if the database has failed in between.
         self._polled_at = now
         self._seen_ids = {row.id for row in rows}
         if time.monotonic() >= self._touch_at:
@@ -88,7 +88,7 @@ class RevocationWatcher(BackgroundTask):
             await self._purge()
 
     def _apply(self, row: AccessChangeRow) -> None:
-        # A later release may add reasons unknown here. That the session has ended is the safe choice.
+        # A later release may add reasons unknown here. Treat the session as ended then.
         ends_sessions = row.why not in _KEEPS_SESSIONS
         change = AccessChange(row.user_id, row.session_id, row.spared_session_id, ends_sessions)
         self._access.invalidate(change)

@@ -38,8 +38,8 @@ class AccessChange:
 class StreamRegistry:
     """Holds all streams that depend on a login while they are open.
 
-    The notice of a change may arrive after a stream was opened with the changed access. A change
-    therefore marks streams as outdated, and verify() ends those whose access really differs.
+    The notice of a change can arrive after a stream was opened with the new access. A notice therefore
+    only marks streams as outdated, and verify() ends those whose access differs from the current one.
     """
 
     def __init__(self) -> None:

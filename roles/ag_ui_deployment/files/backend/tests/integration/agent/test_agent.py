@@ -598,7 +598,8 @@ class TestThreads:
         assert titles == ["Hello 2", "Hello 1", "Hello 0"]
         for cursor in (
             "x",
-            encode_cursor("jobs", "2026-01-01T00:00:00+00:00", str(UUID(int=1))),
+            # Would be a position in this list.
+            encode_cursor("jobs", "2026-01-01T00:00:00+00:00", str(UUID(int=1)), "a"),
         ):
             await get(backend, f"/agent/threads?cursor={cursor}", token, 400)
 
