@@ -65,6 +65,16 @@ def test_a_part_that_fails_fails_the_run(prepared: Checkout) -> None:
     assert "FAILED" in done.stdout
 
 
+def test_each_folder_with_tests_belongs_to_a_part() -> None:
+    scripts = "".join((REPOSITORY / "script" / name).read_text() for name in ("check", "test"))
+    folders = {
+        path.parent.relative_to(REPOSITORY / "tests").parts[0]
+        for path in (REPOSITORY / "tests").rglob("test_*.py")
+    }
+    # Molecule runs the tests of the scenarios.
+    assert [one for one in folders - {"scenarios"} if f"tests/{one}" not in scripts] == []
+
+
 def test_a_run_without_integration_leaves_containers_alone(prepared: Checkout) -> None:
     """They may be those of a run in another checkout."""
     prepared.replace_script("check", "echo '===== 12 passed in 0.10s ====='")
