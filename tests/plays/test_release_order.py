@@ -94,7 +94,22 @@ class Site:
     def trials(self) -> list[Path]:
         return list(self.folder.glob("*/control/*"))
 
-    def release(self, watch_time: int = 1) -> Run:
+    def hook(self, name: str, exit_code: int = 0) -> str:
+        """Write a hook that notes how it was called; return its path."""
+        program = self.folder / name
+        values = '"$AG_UI_RELEASE $AG_UI_FORMER_RELEASE $AG_UI_HOSTS $AG_UI_OUTCOME"'
+        program.write_text(
+            f"#!/bin/sh\necho {name} {values} >>{self.folder}/hooks\nexit {exit_code}\n"
+        )
+        program.chmod(0o755)
+        return str(program)
+
+    @property
+    def hooks(self) -> list[str]:
+        path = self.folder / "hooks"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def release(self, watch_time: int = 1, **variables: str) -> Run:
         folder = f"{self.folder}/{{{{ inventory_hostname }}}}"
         units = {
             f"ag-ui-backend@{port}.service": {"release": "old", "endpoint": f"127.0.0.1:{port}"}
@@ -113,6 +128,7 @@ class Site:
             "__ag_ui_preflight": state,
             "__ag_ui_config_dir": f"{folder}/etc",
             "__ag_ui_unit_dirs": [f"{folder}/systemd", f"{folder}/control"],
+            **variables,
         }
         role = {"name": "ag_ui_deployment", "tasks_from": "release"}
         play = {
@@ -190,3 +206,22 @@ def test_failure_of_a_later_instance_takes_all_back(site: Site) -> None:
         assert record["outcome"] == "failed"
         assert "ag-ui-backend@8003.service did not become healthy" in record["reason"]
     assert "ag-ui-backend@8003.service did not become healthy" in run.message
+
+
+def test_hooks_run_once_for_all_hosts(site: Site) -> None:
+    site.fail("hx-first", 8002, "crashes")
+    run = site.release(
+        ag_ui_hook_before_release=site.hook("before"), ag_ui_hook_after_release=site.hook("after")
+    )
+    assert run.code != 0, run.output
+    assert site.hooks == [
+        "before new old hx-first hx-second ",
+        "after new old hx-first hx-second failed",
+    ]
+
+
+def test_failing_hook_before_the_release_switches_nothing(site: Site) -> None:
+    run = site.release(ag_ui_hook_before_release=site.hook("before", exit_code=1))
+    assert run.code != 0, run.output
+    assert not (site.folder / "restarts").exists()
+    assert site.permanent == {"old"}

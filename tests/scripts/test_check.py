@@ -137,9 +137,7 @@ def scenarios(prepared: Checkout) -> Checkout:
 
 
 @pytest.mark.parametrize("parts", [["resilience"], ["default", "resilience"]])
-def test_the_output_of_each_part_is_printed_once(
-    scenarios: Checkout, parts: list[str]
-) -> None:
+def test_the_output_of_each_part_is_printed_once(scenarios: Checkout, parts: list[str]) -> None:
     done = scenarios.run("script/test", *parts)
     assert done.returncode == 0, done.stdout + done.stderr
     for part in parts:
