@@ -21,7 +21,6 @@ from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_unit
     instance_units,
 )
 
-
 # A self-signed certificate is replaced when it expires sooner.
 RENEWAL_SECONDS = 30 * 24 * 3600
 

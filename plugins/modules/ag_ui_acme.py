@@ -230,17 +230,24 @@ def make_present(module: AnsibleModule, certbot: Certbot) -> None:
     stamp = Path(str(params["stamp"]))
     lineage = certbot.lineage()
     renew = lineage is not None and has_other_server(lineage, params["directory"], stamp)
-    is_current = (
+    fits = (
         lineage is not None
         and not renew
         and set(lineage.certificate.names) == {name.lower() for name in params["domains"]}
-        and not expires_soon(lineage.certificate)
     )
+    is_current = lineage is not None and fits and not expires_soon(lineage.certificate)
     if is_current or module.check_mode:
         module.exit_json(changed=not is_current)
     if lineage is None:
         certbot.discard()
-    output = certbot.run(*obtaining(params, renew=renew), ca=params["ca"])
+    try:
+        output = certbot.run(*obtaining(params, renew=renew), ca=params["ca"])
+    except CertbotError as error:
+        if lineage is None or not fits or lineage.certificate.expires < time.time():
+            raise
+        # The certificate is still valid, and the timer of certbot tries again.
+        module.warn(f"certbot could not renew the certificate, which expires soon:\n{error}")
+        module.exit_json(changed=False, output=str(error))
     stamp.write_text(params["directory"], encoding="utf-8")
     module.exit_json(changed=certbot.lineage() != lineage, output=output)
 
