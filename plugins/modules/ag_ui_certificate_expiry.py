@@ -84,9 +84,9 @@ def main() -> None:
     days = int((certificate.expires - time.time()) // DAY)
     warning = ""
     if days < params["days"]:
-        verb = "expires" if days >= 0 else "expired"
+        verb, left = ("expires", f", in {days} days") if days >= 0 else ("expired", "")
         date = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(certificate.expires))
-        warning = f"The certificate of {address} {verb} on {date}, {days} days from now. {params['remedy']}".strip()
+        warning = f"The certificate of {address} {verb} on {date}{left}. {params['remedy']}".strip()
         module.warn(warning)
     module.exit_json(changed=False, expires=certificate.expires, days=days, warning=warning)
 
