@@ -69,6 +69,7 @@ class Site(NamedTuple):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            errors="replace",
             check=False,
             timeout=30,
         )
