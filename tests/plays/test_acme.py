@@ -58,7 +58,12 @@ class AcmeHost(ProxyHost):
         self._add_program("logger", f'#!/bin/sh\necho "$@" >>{folder}/journal\n')
 
     def apply(
-        self, mode: str, *tasks: str, names: tuple[str, ...] = (NAME, ALIAS), **changes: Any
+        self,
+        mode: str,
+        *tasks: str,
+        names: tuple[str, ...] = (NAME, ALIAS),
+        check: bool = False,
+        **changes: Any,
     ) -> Run:
         """Run the tasks of the proxy, and others, on this host."""
         roles = [{"name": "ag_ui_deployment", "tasks_from": name} for name in ("proxy", *tasks)]
@@ -87,6 +92,7 @@ class AcmeHost(ProxyHost):
             "__ag_ui_certbot_overrides": str(self.override.parent),
         }
         return run_playbook(
+            *(["--check"] if check else []),
             *("--inventory", "hx-dev-server,"),
             *("--extra-vars", json.dumps(DEFAULTS | REQUIRED_VARIABLES | own | changes)),
             self.folder / "play.yml",
@@ -95,7 +101,7 @@ class AcmeHost(ProxyHost):
 
     def obtain(self, server: AcmeServer, *tasks: str, **changes: Any) -> Run:
         """Run the tasks with a certificate of this ACME server."""
-        acme = {
+        acme: dict[str, Any] = {
             "ag_ui_acme_terms_agreed": True,
             "ag_ui_acme_email": "operator@ag-ui.example",
             "ag_ui_acme_directory": server.directory,
@@ -181,6 +187,19 @@ def site(host: AcmeHost, server: AcmeServer) -> AcmeHost:
     done = host.obtain(server)
     assert done.code == 0, done.output
     return host
+
+
+def test_check_mode_changes_nothing(backend: int, server: AcmeServer, tmp_path: Path) -> None:
+    new = AcmeHost(tmp_path / "host", backend)
+    before = [*new.folder.rglob("*")]
+    done = new.obtain(server, check=True)
+    assert done.code == 0, done.output
+    assert "ag_ui_deployment : Proxy | Obtain the certificate from the ACME server" in [
+        one.task for one in done.results if one.changed
+    ]
+    assert [path for path in new.folder.rglob("*") if path not in before] == [
+        new.folder / "play.yml"
+    ]
 
 
 def test_first_failure_leaves_a_site_and_the_next_run_heals_it(

@@ -240,7 +240,8 @@ def test_sessions_are_resumed_without_tickets(site: Site) -> None:
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     with site.connect(context) as first:
         session = first.session
-        assert not first.session.has_ticket
+        assert session is not None
+        assert not session.has_ticket
     with (
         socket.create_connection(("127.0.0.1", site.https), 10) as connection,
         context.wrap_socket(connection, server_hostname=NAME, session=session) as second,
