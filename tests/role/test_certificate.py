@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
-from tests.support.ansible_module import PLUGINS, import_util
+from tests.support.ansible_module import PLUGINS, import_util, run_module
 from tests.support.certificates import SignedCertificate, sign
 from tests.support.site_playbook import REQUIRED_VARIABLES, play
 
@@ -221,3 +221,14 @@ def test_expired_or_unfitting_certificate_stops_the_play(
         assert word in done.message, done.output
     assert sum(done.changes.values()) == 0
     assert not [task for task in done.tasks if "Preflight" in task]
+
+
+@pytest.mark.parametrize(("ends", "warns"), [(15, False), (13, True)])
+def test_certificate_that_expires_soon_is_a_warning(
+    tmp_path: Path, ends: int, *, warns: bool
+) -> None:
+    leaf = sign("leaf", ROOT, hosts=[NAME], ends=ends)
+    given = {"certificate": leaf.pem, "key": leaf.key_pem, "ca": ROOT.pem, "names": [NAME]}
+    done = run_module("ag_ui_certificate", given, tmp_path, {})
+    assert done["problems"] == []
+    assert ("ag_ui_tls_certificate expires on" in str(done.get("warnings"))) is warns
