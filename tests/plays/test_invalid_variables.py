@@ -56,6 +56,10 @@ def invalid_values(tmp_path_factory: pytest.TempPathFactory) -> Run:
         "ag_ui_memory_limit": "much",
         "ag_ui_trusted_proxies": ["192.0.2.1", "10.0.0.0/8", "2001:db8::/32", *INVALID_NETWORKS],
         "ag_ui_cors_origins": ["https://a.example", "http://[::1]:3001", *INVALID_ORIGINS],
+        "ag_ui_acme_email": "operator",
+        "ag_ui_acme_directory": "http://acme.example/directory",
+        "ag_ui_tls_mode": "acme",
+        "ag_ui_acme_ca": "/nonexistent/ca.pem",
         "ag_ui_uid": 0,
         "ag_ui_worker_connections": 5,
         "ag_ui_base_image_archive": "/nonexistent/base.tar",
@@ -78,6 +82,9 @@ def invalid_values(tmp_path_factory: pytest.TempPathFactory) -> Run:
         "ag_ui_memory_limit is",
         f"ag_ui_trusted_proxies has {quoted(INVALID_NETWORKS)}: it must be a list of IP addresses, or networks",
         f"ag_ui_cors_origins has {quoted(INVALID_ORIGINS)}: it must be a list of origins, https://host or",
+        "ag_ui_acme_email is",
+        'ag_ui_acme_directory is "http://acme.example/directory": it must be an address that begins with https://',
+        "ag_ui_acme_ca: there is no file /nonexistent/ca.pem on the controller",
         "ag_ui_uid is 0: it must lie between 1 and",
         "ag_ui_worker_connections is 5: it must lie between 512 and",
         "ag_ui_base_image_archive: there is no file /nonexistent/base.tar on the controller",
@@ -105,7 +112,7 @@ def test_wrong_types_and_choices_are_named(tmp_path: Path) -> None:
         done,
         "ag_ui_backend_ports (list): One instance of the backend",
         "ag_ui_redis_port (int): TCP port of Redis",
-        "ag_ui_tls_mode (str, one of self_signed, provided)",
+        "ag_ui_tls_mode (str, one of self_signed, provided, acme)",
         "ag_ui_environment (dict)",
         "Set it in group_vars/ag_ui/vars.yml",
     )
@@ -127,6 +134,21 @@ def test_invalid_ports_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> Non
         "ag_ui_backend_ports",
         "must all differ",
         "Choose",
+    )
+
+
+def test_missing_conditions_of_acme_are_named(tmp_path: Path) -> None:
+    wrong = {
+        "ag_ui_tls_mode": "acme",
+        "ag_ui_http_port": 8080,
+        "ag_ui_server_aliases": ["192.0.2.1", "www.ag-ui.example"],
+    }
+    assert_refused(
+        play(tmp_path, REQUIRED_VARIABLES | wrong),
+        "Nothing was changed. ag_ui_tls_mode is acme",
+        "ag_ui_acme_terms_agreed must be true",
+        "ag_ui_http_port is 8080: it must be 80",
+        "must be host names, not addresses: 192.0.2.1.",
     )
 
 

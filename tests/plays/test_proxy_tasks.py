@@ -63,6 +63,8 @@ class Host(ProxyHost):
             "__ag_ui_state_dir": str(self.folder),
             "__ag_ui_proxy_nginx": str(self.folder),
             "__ag_ui_proxy_logs": str(self.folder / "logs"),
+            "__ag_ui_letsencrypt": str(self.folder / "letsencrypt"),
+            "__ag_ui_certbot_overrides": str(self.folder / "certbot.service.d"),
         }
         return run_playbook(
             *("--inventory", "hx-dev-server,"),

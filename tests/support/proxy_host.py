@@ -23,7 +23,7 @@ case $verb in
   is-active) kill -0 "$(cat nginx.pid)" 2>/dev/null ;;
   is-enabled) echo enabled ;;
   start) nginx -c {folder}/nginx.conf ;;
-  reload) nginx -t -q -c {folder}/nginx.conf && kill -HUP "$(cat nginx.pid)" ;;
+  reload | try-reload-or-restart) nginx -t -q -c {folder}/nginx.conf && kill -HUP "$(cat nginx.pid)" ;;
   show)
     case $* in
       *MainPID*) cat nginx.pid ;;

@@ -185,6 +185,9 @@ class Settings(BaseSettings):
     PROXY_KEY: HeaderSecret = None
     """Key that a proxy must send in `X-AG-UI-Proxy-Key` for its `X-Forwarded-For` to be accepted;
     at least 32 characters."""
+    PROXY_PORT: int = Field(default=0, ge=0, le=65535)
+    """TCP port on which nginx serves HTTPS on this host. `/metrics` shows when the certificate that it
+    presents expires; if it is 0, it does not."""
     METRICS_TOKEN: HeaderSecret = None
     """Bearer token that `/metrics` requires, at least 32 characters; if unset, it requires none."""
 

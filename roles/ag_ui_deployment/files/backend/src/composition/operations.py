@@ -54,6 +54,8 @@ class Operations:
         return cls(
             health=health,
             readiness=ReadinessService(database, events.hub),
-            prometheus=MetricsService(metrics, redis, stream, group),
+            prometheus=MetricsService(
+                metrics, redis, stream, group, proxy_port=settings.PROXY_PORT
+            ),
             config=ConfigOverview(settings),
         )

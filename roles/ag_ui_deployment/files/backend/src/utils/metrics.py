@@ -128,6 +128,12 @@ class Metrics:
             "Time to store one batch, until the commit",
             buckets=_BATCH_SECONDS,
         )
+        # The proxy
+        self.certificate_expiry = gauge(
+            "ag_ui_certificate_expiry_timestamp_seconds",
+            "When the certificate that nginx presents on this host expires, as Unix time",
+        )
+        self.certificate_expiry.set(_UNKNOWN)
         # The audit log
         self.audit_stored = counter("ag_ui_audit_stored_total", "Entries of the audit log stored")
         self.audit_dropped = counter(

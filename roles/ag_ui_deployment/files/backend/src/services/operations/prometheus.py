@@ -1,4 +1,4 @@
-"""The response of GET /metrics: the metrics of this process, and the current state of the stream."""
+"""The response of GET /metrics: the metrics of this process, and the current state of the stream and the certificate."""
 
 import asyncio
 from contextlib import suppress
@@ -6,6 +6,7 @@ from contextlib import suppress
 from redis.asyncio import Redis
 
 from src.services.consumer.group_info import group_info
+from src.utils.certificates import certificate_expiry
 from src.utils.metrics import Metrics
 from src.utils.redis import REDIS_ERRORS
 
@@ -14,19 +15,42 @@ _UNKNOWN = float("nan")
 
 
 class MetricsService:
-    def __init__(self, metrics: Metrics, redis: Redis, stream: str, group: str) -> None:
+    def __init__(
+        self, metrics: Metrics, redis: Redis, stream: str, group: str, *, proxy_port: int
+    ) -> None:
+        """Create the service.
+
+        Args:
+            metrics: The metrics of the process.
+            redis: For the state of the stream.
+            stream: Name of the stream.
+            group: Name of the consumer group.
+            proxy_port: TCP port of nginx on this host; 0 if there is none.
+        """
         self._metrics = metrics
+        self._proxy_port = proxy_port
         self._redis = redis
         self._stream = stream
         self._group = group
 
     async def exposition(self) -> bytes:
-        """Render all metrics. Gauges of the stream are NaN if Redis does not answer."""
+        """Render all metrics. Gauges of the stream are NaN if Redis does not answer, that of the certificate if nginx does not."""
         self._metrics.forget_stream()
+        await asyncio.gather(self._set_stream_state(), self._set_certificate_expiry())
+        return self._metrics.exposition()
+
+    async def _set_certificate_expiry(self) -> None:
+        expiry = _UNKNOWN
+        if self._proxy_port:
+            with suppress(OSError, ValueError):
+                async with asyncio.timeout(_TIMEOUT):
+                    expiry = await certificate_expiry("127.0.0.1", self._proxy_port)
+        self._metrics.certificate_expiry.set(expiry)
+
+    async def _set_stream_state(self) -> None:
         with suppress(*REDIS_ERRORS):
             async with asyncio.timeout(_TIMEOUT):
                 await self._read_stream_state()
-        return self._metrics.exposition()
 
     async def _read_stream_state(self) -> None:
         """Set the gauges of the stream.
