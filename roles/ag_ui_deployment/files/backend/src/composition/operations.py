@@ -54,6 +54,6 @@ class Operations:
         return cls(
             health=health,
             readiness=ReadinessService(database, events.hub),
-            prometheus=MetricsService(metrics, redis, stream, group),
+            prometheus=MetricsService(metrics, redis, database, stream, group),
             config=ConfigOverview(settings),
         )

@@ -5,7 +5,9 @@ from contextlib import suppress
 
 from redis.asyncio import Redis
 
+from src.repositories import dead_letters as letter_rows
 from src.services.consumer.group_info import group_info
+from src.utils.database import DATABASE_ERRORS, Database
 from src.utils.metrics import Metrics
 from src.utils.redis import REDIS_ERRORS
 
@@ -14,19 +16,30 @@ _UNKNOWN = float("nan")
 
 
 class MetricsService:
-    def __init__(self, metrics: Metrics, redis: Redis, stream: str, group: str) -> None:
+    def __init__(
+        self, metrics: Metrics, redis: Redis, database: Database, stream: str, group: str
+    ) -> None:
         self._metrics = metrics
         self._redis = redis
+        self._database = database
         self._stream = stream
         self._group = group
 
     async def exposition(self) -> bytes:
-        """Render all metrics. Gauges of the stream are NaN if Redis does not answer."""
+        """Render all metrics. Gauges of the stream are NaN if Redis or PostgreSQL does not answer."""
         self._metrics.forget_stream()
+        await asyncio.gather(self._read_stream(), self._count_dead_letters())
+        return self._metrics.exposition()
+
+    async def _read_stream(self) -> None:
         with suppress(*REDIS_ERRORS):
             async with asyncio.timeout(_TIMEOUT):
                 await self._read_stream_state()
-        return self._metrics.exposition()
+
+    async def _count_dead_letters(self) -> None:
+        with suppress(*DATABASE_ERRORS):
+            async with asyncio.timeout(_TIMEOUT), self._database.transaction() as session:
+                self._metrics.dead_letters_open.set(await letter_rows.count_open(session))
 
     async def _read_stream_state(self) -> None:
         """Set the gauges of the stream.
