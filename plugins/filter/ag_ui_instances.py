@@ -41,6 +41,16 @@ def pending_ports(
     return pending
 
 
+def steps(hosts: Iterable[str], hostvars: HostVars) -> list[tuple[str, str]]:
+    """Return host and port of each instance that is switched, in order.
+
+    Args:
+        hosts: The hosts of the play.
+        hostvars: The variables of all hosts; `__ag_ui_pending` is a fact.
+    """
+    return [(host, port) for host in hosts for port in hostvars[host].get("__ag_ui_pending", [])]
+
+
 def peer_endpoints(
     hosts: Iterable[str], hostvars: HostVars, host: str, ports: Iterable[int]
 ) -> list[str]:
@@ -90,10 +100,11 @@ def former_endpoints(
 class FilterModule:
     """Registers the filters with Ansible."""
 
-    def filters(self) -> dict[str, Callable[..., list[str]]]:
+    def filters(self) -> dict[str, Callable[..., list[Any]]]:
         """Return the filters by their names in templates."""
         return {
             "ag_ui_pending_ports": pending_ports,
+            "ag_ui_steps": steps,
             "ag_ui_peer_endpoints": peer_endpoints,
             "ag_ui_former_endpoints": former_endpoints,
         }

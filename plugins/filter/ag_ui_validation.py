@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from ipaddress import ip_network
 from pathlib import Path
@@ -22,7 +23,7 @@ class Rule(TypedDict, total=False):
     A string: `pattern`, a regular expression, and `format`, which describes it.
     A number: `min` and `max`.
     A list: `items`, `network` or `origin`, and `format`.
-    A file on the controller: `read_if`, whether the role reads it.
+    A file on the controller: `read_if`, whether the role reads it, and `executable` if the role runs it.
     """
 
     min_length: int
@@ -33,6 +34,7 @@ class Rule(TypedDict, total=False):
     max: int
     items: str
     read_if: bool
+    executable: bool
 
 
 class Variable(NamedTuple):
@@ -121,9 +123,13 @@ def _check_range(variable: Variable, rule: Rule) -> str | None:
 
 def _check_file(variable: Variable, rule: Rule) -> str | None:
     path = str(variable.value)
-    if not rule["read_if"] or not path or Path(path).is_file():
+    if not rule["read_if"] or not path:
         return None
-    return f"{variable.name}: there is no file {path} on the controller. Correct the path"
+    if not Path(path).is_file():
+        return f"{variable.name}: there is no file {path} on the controller. Correct the path"
+    if rule.get("executable") and not os.access(path, os.X_OK):
+        return f"{variable.name}: {path} is not executable. Run: chmod +x {path}"
+    return None
 
 
 # The key that every rule of the kind has.

@@ -11,6 +11,9 @@ from typing import TypedDict
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_commands import (
     output_of,
 )
+from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_release_records import (
+    linked_release,
+)
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_units import (
     UnitState,
     enabled_units,
@@ -73,11 +76,6 @@ def existing_releases(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.glob("*") if path.is_dir())
 
 
-def current_release(link: Path) -> str:
-    """Return the release that the link points to; empty on a new host."""
-    return link.readlink().name if link.is_symlink() else ""
-
-
 def host_state(packages: list[str], certificate: str, configuration: Path) -> HostState:
     """Read the state of everything that the role may change.
 
@@ -102,5 +100,5 @@ def host_state(packages: list[str], certificate: str, configuration: Path) -> Ho
         "instances": running_instances(),
         "units": instance_units(),
         "releases": existing_releases(configuration / "releases"),
-        "current": current_release(configuration / "current"),
+        "current": linked_release(configuration, "current"),
     }

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Record which release runs, and remove old releases and their images."""
+"""Remove old releases and their images."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import TypedDict
 
 from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
+from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_release_records import (  # type: ignore[import-not-found]
+    DEPLOYED_MARKER,
+    deployed_releases,
+)
 
 DOCUMENTATION = r"""
 ---
 module: ag_ui_releases
-short_description: Record which release runs, and remove old releases
+short_description: Remove old releases and their images
 description:
-  - Points the link C(current) at the release, and keeps the releases that were deployed most recently.
-  - Removes the other releases, the images that the role built, loaded or pulled and that no kept release uses, and
+  - Keeps the releases that were deployed most recently. Removes the other releases, the images that the role built, loaded or pulled and that no kept release uses, and
     the layers that builds of former images left.
   - Moves the files of an earlier version of the role, which had no release directories, into a deployed release.
   - With O(keep=0) and without O(release), it removes everything.
@@ -27,11 +30,11 @@ options:
     type: path
     required: true
   release:
-    description: Name of the release that all instances run. If it is empty, nothing is recorded.
+    description: Name of the release that all instances run.
     type: str
     default: ""
   keep:
-    description: Number of releases to keep, including the recorded one.
+    description: Number of releases to keep, including O(release).
     type: int
     required: true
   repositories:
@@ -60,11 +63,11 @@ author: [Shield AG-UI]
 """
 
 EXAMPLES = r"""
-- name: Record the release
+- name: Remove old releases
   hx_citadel.shield_ag_ui.ag_ui_releases:
     directory: /etc/ag-ui
     release: 0123456789abcdef
-    keep: 3
+    keep: 5
     repositories: [shield-ag-ui-backend]
     layer_label: ag-ui.stage
 """
@@ -77,8 +80,6 @@ removed:
   elements: str
 """
 
-# Marker file in the directory of each release that all instances have run; its mtime is the time of the deployment.
-DEPLOYED_MARKER = "deployed"
 DIGEST_TAG = re.compile(r"[0-9a-f]{16}")
 
 
@@ -145,30 +146,6 @@ def adopt_former_release(directory: Path, unit: Path, *, check: bool) -> bool:
     return bool(files)
 
 
-def record_release(directory: Path, release: str, *, check: bool) -> bool:
-    """Point the link `current` at a release and mark it as deployed.
-
-    Args:
-        directory: Configuration directory.
-        release: Name of the release.
-        check: Whether to only report.
-
-    Returns:
-        Whether the link changed.
-    """
-    link = directory / "current"
-    target = Path("releases", release)
-    if link.is_symlink() and link.readlink() == target:
-        return False
-    if not check:
-        (directory / target / DEPLOYED_MARKER).touch()
-        temporary = directory / ".current.new"
-        temporary.unlink(missing_ok=True)
-        temporary.symlink_to(target)
-        temporary.replace(link)
-    return True
-
-
 def select_releases(directory: Path, current: str, keep: int) -> tuple[list[Path], list[Path]]:
     """Select the releases to keep: the current one, then those deployed most recently.
 
@@ -181,11 +158,8 @@ def select_releases(directory: Path, current: str, keep: int) -> tuple[list[Path
         The directories to keep and those to remove.
     """
     existing = [path for path in (directory / "releases").glob("*") if path.is_dir()]
-    deployed = [
-        path for path in existing if (path / DEPLOYED_MARKER).exists() and path.name != current
-    ]
-    deployed.sort(key=lambda path: (path / DEPLOYED_MARKER).stat().st_mtime, reverse=True)
-    kept = ([path for path in existing if path.name == current] + deployed)[:keep]
+    names = [name for name in dict.fromkeys([current, *deployed_releases(directory)]) if name]
+    kept = [directory / "releases" / name for name in names][:keep]
     return kept, [path for path in existing if path not in kept]
 
 
@@ -240,7 +214,7 @@ def remove_images(images: list[str], pulled: Path) -> None:
 
 
 def main() -> None:
-    """Record the release, then remove what is not kept; the order protects the recorded release."""
+    """Remove what is not kept."""
     module = AnsibleModule(
         argument_spec={
             "directory": {"type": "path", "required": True},
@@ -260,8 +234,6 @@ def main() -> None:
     params: Options = module.params
     directory, current = Path(params["directory"]), params["release"]
     changed = adopt_former_release(directory, Path(params["former_unit"]), check=module.check_mode)
-    if current:
-        changed |= record_release(directory, current, check=module.check_mode)
     kept, old = select_releases(directory, current, params["keep"])
     images = unused_images(params, kept)
     if not module.check_mode:

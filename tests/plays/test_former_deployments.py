@@ -100,6 +100,7 @@ def test_deployment_removes_an_instance_that_was_never_enabled(host: Host) -> No
         "release_finish",
         __ag_ui_preflight={"units": units, "current": ""},
         __ag_ui_release="new",
+        __ag_ui_image="a:2",
         ag_ui_image_source="registry",
     )
     assert run.code == 0, run.output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import stat
 from typing import TYPE_CHECKING, Any
@@ -86,14 +87,30 @@ class Host:
             "STATE": str(self.root),
             "PATH": f"{self.root}/bin:{os.environ['PATH']}",
         }
+        changed = False
+        if release:
+            recorded = self.run_record(release, _ansible_check_mode=check)
+            changed = recorded["changed"]
         answer = run_module("ag_ui_releases", arguments | changes, self.root, environment)
         assert not answer.get("failed"), answer
+        answer["changed"] |= changed
         deployed = self.root / "releases" / release / "deployed"
         if release and deployed.exists():
             # Time between two deployments, simulated instead of waiting.
             self.clock += 1
             os.utime(deployed, (self.clock, self.clock))
         return answer
+
+    def run_record(self, release: str, **options: Any) -> dict[str, Any]:
+        given = {"directory": str(self.root), "release": release, "by": "operator@controller"}
+        answer = run_module("ag_ui_release_record", given | options, self.root, {})
+        assert not answer.get("failed"), answer
+        return answer
+
+    def outcome(self, release: str) -> str:
+        """Return what the record of a release says; empty if there is none."""
+        record = self.root / "releases" / release / "record.json"
+        return str(json.loads(record.read_text())["outcome"]) if record.exists() else ""
 
     def deploy(self, *releases: str) -> None:
         for release in releases:
@@ -232,3 +249,28 @@ def test_uninstall_keeps_only_images_of_others(host: Host) -> None:
     host.record(keep=0, keep_images=[])
     assert host.releases == set()
     assert set(host.images) == set(OTHERS)
+
+
+def test_links_name_the_current_and_the_previous_release(host: Host) -> None:
+    host.deploy("1", "2")
+    assert host.current == "releases/2"
+    assert str((host.root / "previous").readlink()) == "releases/1"
+    assert not host.run_record("2")["changed"]
+
+
+def test_rollback_is_recorded_in_both_releases(host: Host) -> None:
+    host.deploy("1", "2")
+    host.run_record("1", rolls_back=True)
+    assert host.current == "releases/1"
+    assert str((host.root / "previous").readlink()) == "releases/2"
+    assert (host.outcome("1"), host.outcome("2")) == ("deployed", "rolled_back")
+
+
+def test_failure_is_recorded_without_a_change_of_the_links(host: Host) -> None:
+    host.deploy("1")
+    host.write("2", own("2"))
+    host.run_record("2", outcome="failed", reason="it exited")
+    assert host.current == "releases/1"
+    assert host.outcome("2") == "failed"
+    record = json.loads((host.root / "releases/2/record.json").read_text())
+    assert (record["reason"], record["by"]) == ("it exited", "operator@controller")

@@ -28,6 +28,7 @@ show)
   ;;
 cat) test -e "$KEPT/$2" || exit 1; echo "# $KEPT/$2"; cat "$KEPT/$2" ;;
 stop) rm -f "$STATE/running" ;;
+is-active) test -e "$STATE/running" && ! grep -q 'never-ready' "$STATE/running" ;;
 restart)
   if grep -qs drains "$KEPT/$2"; then
     echo draining >"$STATE/running"
@@ -88,19 +89,29 @@ class Host:
     def running(self) -> str:
         return self.text("state/running")
 
-    def switch(self, name: str) -> dict[str, Any]:
-        """Run the module to switch to a release; return its result."""
+    def start_trial(self, name: str) -> dict[str, Any]:
+        """Start a release on trial; return the result of the module."""
         source = self.root / "release/unit"
         source.write_text(self.unit_text(name))
-        return run_module(
+        return self.run(
             "ag_ui_instance",
-            {
-                "unit": UNIT,
-                "source": str(source),
-                "healthy_within": 1,
-                "directory": f"{self.root}/kept",
-                "trial_directory": f"{self.root}/tried",
-            },
+            {"unit": UNIT, "source": str(source), "state": "trial", "healthy_within": 1},
+        )
+
+    def end_trial(self, state: str) -> dict[str, Any]:
+        return self.run("ag_ui_instance", {"unit": UNIT, "state": state})
+
+    def watch(self, trial: dict[str, Any], seconds: float) -> dict[str, Any]:
+        started = {name: trial[name] for name in ("invocation", "started_at")}
+        instances = [{"unit": UNIT} | started]
+        return self.run("ag_ui_instance_watch", {"instances": instances, "seconds": seconds})
+
+    def run(self, module: str, options: dict[str, Any]) -> dict[str, Any]:
+        """Run a module of the collection; return its result."""
+        folders = {"directory": f"{self.root}/kept", "trial_directory": f"{self.root}/tried"}
+        return run_module(
+            module,
+            options | folders,
             self.root,
             {
                 "KEPT": f"{self.root}/kept",
@@ -138,14 +149,54 @@ def host(tmp_path: Path) -> Iterator[Host]:
         yield instance
 
 
-def test_healthy_release_is_kept(host: Host) -> None:
+def test_reboot_during_a_trial_starts_the_previous_release(host: Host) -> None:
     host.keep("old")
-    answer = host.switch("new")
+    answer = host.start_trial("new")
     assert answer["changed"], answer
+    assert host.running == host.unit_text("new")
+    assert host.kept == host.unit_text("old")
+
+
+def test_committed_release_is_permanent_and_keeps_running(host: Host) -> None:
+    host.keep("old")
+    started = host.start_trial("new")["invocation"]
+    assert host.end_trial("committed")["changed"]
     assert host.kept == host.running == host.unit_text("new")
     assert list((host.root / "tried").iterdir()) == []
-    # A reboot during the trial would have started the previous release.
-    assert host.text("state/kept_at_restart") == host.unit_text("old")
+    assert host.text("state/invocation").strip() == started
+    assert not host.end_trial("committed")["changed"]
+
+
+def test_rolled_back_release_is_gone(host: Host) -> None:
+    host.keep("old")
+    host.start_trial("new")
+    assert "runs its previous release again" in host.end_trial("rolled_back")["result"]
+    assert host.kept == host.running == host.unit_text("old")
+    assert list((host.root / "tried").iterdir()) == []
+
+
+def test_instance_that_keeps_running_passes_its_watch(host: Host) -> None:
+    answer = host.watch(host.start_trial("new"), 1)
+    assert not answer.get("failed"), answer
+    assert not answer["changed"]
+
+
+def test_instance_that_dies_fails_its_watch_with_its_last_error(host: Host) -> None:
+    trial = host.start_trial("new")
+    # systemd has started it again.
+    (host.root / "state/invocation").write_text("another")
+    answer = host.watch(trial, 60)
+    assert answer["failed"]
+    assert answer["msg"].splitlines() == [
+        f"{UNIT} did not stay healthy: it exited 0 s after it was healthy",
+        "Its last error: pool_failed: OSError: no route",
+    ]
+
+
+def test_instance_that_is_not_healthy_at_the_end_fails_its_watch(host: Host) -> None:
+    trial = host.start_trial("new")
+    (host.root / "state/running").write_text("degraded")
+    assert "redis: cannot be reached" in host.watch(trial, 0)["msg"]
 
 
 @pytest.mark.parametrize(
@@ -154,7 +205,7 @@ def test_healthy_release_is_kept(host: Host) -> None:
 )
 def test_failed_release_is_rolled_back(host: Host, release: str, reason: str) -> None:
     host.keep("old")
-    answer = host.switch(release)
+    answer = host.start_trial(release)
     assert answer["msg"].splitlines() == [
         f"{UNIT} did not become healthy: {reason}",
         "Its last error: pool_failed: OSError: no route",
@@ -168,7 +219,7 @@ def test_log_of_the_stopping_former_instance_is_not_the_reason(host: Host) -> No
     host.keep("drains")
     (host.root / "state/invocation").write_text("former")
     (host.root / "state/running").write_text(host.unit_text("drains"))
-    answer = host.switch("crashes")
+    answer = host.start_trial("crashes")
     assert "it exited, or http" in answer["reason"]
 
 
@@ -177,7 +228,7 @@ def test_failed_instance_without_former_release_is_stopped(host: Host, kept: str
     if kept:
         host.keep(kept)
     before = host.kept
-    answer = host.switch("never-ready")
+    answer = host.start_trial("never-ready")
     assert "The instance is stopped" in answer["msg"]
     assert host.running == ""
     assert host.kept == before
@@ -185,7 +236,7 @@ def test_failed_instance_without_former_release_is_stopped(host: Host, kept: str
 
 def test_ready_release_is_not_stopped_while_degraded(host: Host) -> None:
     host.keep("degraded")
-    answer = host.switch("degraded")
+    answer = host.start_trial("degraded")
     assert "keeps running" in answer["msg"]
     assert host.running == host.unit_text("degraded")
 
@@ -216,4 +267,4 @@ def test_ready_release_is_not_stopped_while_degraded(host: Host) -> None:
 def test_last_error_is_found_in_the_log(host: Host, lines: list[str], last: str) -> None:
     host.keep("old")
     host.log(lines)
-    assert f"Its last error: {last}\nThe instance" in host.switch("degraded")["msg"]
+    assert f"Its last error: {last}\nThe instance" in host.start_trial("degraded")["msg"]

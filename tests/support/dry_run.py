@@ -50,7 +50,9 @@ class BareHost(ProxyHost):
 def steps() -> list[str]:
     """Return the task files of a deployment that follow the preflight."""
     tasks = yaml.safe_load((ROLE / "tasks/main.yml").read_text())
-    named = [task.get("ansible.builtin.import_tasks", "").removesuffix(".yml") for task in tasks]
+    [block] = [task["block"] for task in tasks if "block" in task]
+    named = [task["ansible.builtin.import_tasks"].removesuffix(".yml") for task in block]
+    named.remove("proxy_record")
     return ["preflight_secrets", *named[named.index("preflight") + 1 : named.index("verify")]]
 
 
