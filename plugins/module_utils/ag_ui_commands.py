@@ -7,11 +7,21 @@ import subprocess
 TIMEOUT_SECONDS = 30
 
 
-def output_of(*command: str) -> str:
-    """Return the output of a read-only program; empty if it fails or is not installed."""
+def output_of(*command: str, text: str = "") -> str:
+    """Return the output of a read-only program; empty if it fails or is not installed.
+
+    Args:
+        command: The program and its arguments.
+        text: What it reads from standard input.
+    """
     try:
         completed = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=TIMEOUT_SECONDS
+            command,
+            input=text,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=TIMEOUT_SECONDS,
         )
     except OSError:
         return ""

@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import TypedDict
 
+from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_certificates import (
+    parse,
+)
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_commands import (
     output_of,
 )
@@ -19,6 +23,9 @@ from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_unit
     enabled_units,
     instance_units,
 )
+
+# A self-signed certificate is replaced when it expires sooner.
+RENEWAL_SECONDS = 30 * 24 * 3600
 
 
 class HostState(TypedDict):
@@ -56,12 +63,11 @@ def nginx_version() -> str:
 
 def certificate_names(path: str) -> list[str]:
     """Return the names of a certificate; none if it is missing or expires within 30 days."""
-    command = ("openssl", "x509", "-in", path, "-noout")
-    if not output_of(*command, "-checkend", str(30 * 24 * 3600)):
+    file = Path(path)
+    certificate = parse(file.read_text(errors="replace")) if file.is_file() else None
+    if certificate is None or certificate.expires < time.time() + RENEWAL_SECONDS:
         return []
-    san = output_of(*command, "-ext", "subjectAltName")
-    names = re.findall(r"(?:DNS|IP Address):([^,\s]+)", san)
-    return [name.lower().replace("0:0:0:0:0:0:0:1", "::1") for name in names]
+    return certificate.names
 
 
 def running_instances() -> dict[str, str]:

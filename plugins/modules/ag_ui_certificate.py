@@ -7,10 +7,14 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from typing import NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
+from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_certificates import (  # type: ignore[import-not-found]
+    parse,
+)
 
 DOCUMENTATION = r"""
 ---
@@ -20,6 +24,8 @@ description:
   - >-
     Checks that the key belongs to the certificate, and that a client that trusts only the
     authorities accepts the certificate now for each of the names.
+  - Rejects keys and signatures that clients reject as too weak, or do not support. Warns if the certificate expires
+    within 14 days.
   - Changes nothing. Run it on the controller, before the files are copied to a host. Requires openssl.
 options:
   certificate:
@@ -64,6 +70,13 @@ IPV4_ADDRESS = re.compile(r"[0-9.]+")
 VERIFY_ERROR = re.compile(r"^error (\d+) at (\d+) depth lookup: ?(.+)$", re.MULTILINE)
 # OpenSSL's X509_V_ERR_* codes for an incomplete or untrusted chain.
 NO_ISSUER = {2, 18, 19, 20, 21}
+# Those for a key or a digest that is too weak: EE_KEY_TOO_SMALL, CA_KEY_TOO_SMALL, CA_MD_TOO_WEAK.
+TOO_WEAK = {66, 67, 68}
+# 112 bits: RSA keys from 2048 bits, and digests from SHA-224. OpenSSL in Debian and Ubuntu requires this of servers.
+AUTH_LEVEL = "2"
+# Browsers support no others.
+CURVES = {"prime256v1", "secp384r1"}
+WARNING_DAYS = 14
 
 
 class OpensslResult(NamedTuple):
@@ -121,6 +134,39 @@ def root_certificates(certificates: list[str]) -> list[str]:
     return roots
 
 
+def leaf_problems(certificate: str) -> list[str]:
+    """Find out whether browsers cannot use the certificate, although it is valid.
+
+    Args:
+        certificate: The server's certificate in PEM.
+
+    Returns:
+        The problems, each with its remedy; empty if there are none.
+    """
+    text = openssl("x509", "-noout", "-text", text=certificate).output
+    algorithm = re.search(r"Public Key Algorithm: (\S+)", text)
+    curve = re.search(r"ASN1 OID: (\S+)", text)
+    problems = []
+    kind = f"{algorithm[1] if algorithm else 'unknown'}{f' on {curve[1]}' if curve else ''}"
+    if not (
+        algorithm
+        and (
+            algorithm[1] == "rsaEncryption"
+            or (algorithm[1] == "id-ecPublicKey" and curve and curve[1] in CURVES)
+        )
+    ):
+        problems.append(
+            f"ag_ui_tls_certificate has a key that browsers do not support ({kind}). Provide one with an RSA key, or "
+            "with an elliptic curve key on P-256 or P-384."
+        )
+    # nginx would have to send a response of OCSP with it, which the site does not.
+    if "status_request" in text:
+        problems.append(
+            "ag_ui_tls_certificate requires OCSP stapling (must-staple), which the site does not do. Provide one without."
+        )
+    return problems
+
+
 class Chain:
     """Writes the files for `openssl verify` and runs it."""
 
@@ -128,7 +174,7 @@ class Chain:
         leaf, *intermediates = certificates
         self.leaf = directory / "leaf.pem"
         self.leaf.write_text(leaf + "\n", encoding="ascii")
-        self.options = ["-purpose", "sslserver"]
+        self.options = ["-purpose", "sslserver", "-auth_level", AUTH_LEVEL]
         for option, texts in (("-untrusted", intermediates), ("-CAfile", authorities)):
             if texts:
                 path = directory / f"{option}.pem"
@@ -164,6 +210,13 @@ def chain_problems(chain: Chain, names: list[str], trusted: str) -> list[str]:
                 f"ag_ui_tls_certificate does not lead to {trusted} ({error}). Put the intermediate certificates "
                 "behind the server's in that file, or set ag_ui_tls_ca to a file with the authority that "
                 "clients trust."
+            )
+        ]
+    if code in TOO_WEAK:
+        return [
+            (
+                f"ag_ui_tls_certificate is too weak for clients: {error}. Provide one whose keys have at least 2048 bits "
+                "(RSA), and whose signatures use SHA-256."
             )
         ]
     if code:
@@ -215,7 +268,7 @@ def problems_of(certificate: str, key: str, ca: str, names: list[str]) -> list[s
         return [
             "ag_ui_tls_ca holds no authority: its certificates have other issuers. Provide the root."
         ]
-    problems = [key_problem(certificates, key)]
+    problems = [key_problem(certificates, key), *leaf_problems(certificates[0])]
     with tempfile.TemporaryDirectory(prefix="ag-ui-") as directory:
         chain = Chain(Path(directory), certificates, authorities)
         trusted = (
@@ -238,6 +291,14 @@ def main() -> None:
     )
     params = module.params
     problems = problems_of(params["certificate"], params["key"], params["ca"], params["names"])
+    certificate = parse(params["certificate"])
+    if (
+        certificate
+        and not problems
+        and certificate.expires < time.time() + WARNING_DAYS * 24 * 3600
+    ):
+        date = time.strftime("%Y-%m-%d", time.gmtime(certificate.expires))
+        module.warn(f"ag_ui_tls_certificate expires on {date}. Provide a new one before then.")
     module.exit_json(changed=False, problems=problems)
 
 

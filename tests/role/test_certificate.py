@@ -6,23 +6,29 @@ import runpy
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
-from tests.support.ansible_module import PLUGINS
+from tests.support.ansible_module import PLUGINS, import_util
 from tests.support.certificates import SignedCertificate, sign
 from tests.support.site_playbook import REQUIRED_VARIABLES, play
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.support.certificates import PrivateKey
+
 NAME = "ag-ui.example"
 ROOT = sign("Root")
 INTERMEDIATE = sign("Intermediate", ROOT)
 LEAF = sign("leaf", INTERMEDIATE, hosts=[NAME, "*.apps.example", "192.0.2.1"])
 CHAIN = LEAF.pem + INTERMEDIATE.pem
+WEAK_KEY = rsa.generate_private_key(65537, 1024)  # noqa: S505 - to be refused
 NO_AUTHORITY = "does not lead to an authority of ag_ui_tls_ca"
 
 
+import_util("ag_ui_certificates")  # so that the module finds the collection
 problems_of = runpy.run_path(str(PLUGINS / "modules/ag_ui_certificate.py"))["problems_of"]
 
 
@@ -124,6 +130,44 @@ def test_common_name_is_ignored() -> None:
     assert "is not for ag-ui.example (it is for no name)" in found
 
 
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        (
+            WEAK_KEY,
+            "is too weak for clients: EE certificate key too weak",
+        ),
+        (
+            ec.generate_private_key(ec.SECP521R1()),
+            "browsers do not support (id-ecPublicKey on secp521r1)",
+        ),
+        (ed25519.Ed25519PrivateKey.generate(), "browsers do not support (ED25519)"),
+    ],
+    ids=["1024 bits", "P-521", "Ed25519"],
+)
+def test_key_that_clients_refuse_is_reported(key: PrivateKey, words: str) -> None:
+    [found] = problems(*chain_of(sign("leaf", INTERMEDIATE, hosts=[NAME], key=key)))
+    assert words in found
+
+
+def test_weak_key_of_an_authority_is_reported() -> None:
+    weak = sign("Weak", ROOT, key=WEAK_KEY)
+    leaf = sign("leaf", weak, hosts=[NAME])
+    [found] = problems(leaf.pem + weak.pem, leaf.key_pem)
+    assert "CA certificate key too weak" in found
+
+
+def test_usual_keys_are_accepted() -> None:
+    for key in (rsa.generate_private_key(65537, 2048), ec.generate_private_key(ec.SECP384R1())):
+        assert problems(*chain_of(sign("leaf", INTERMEDIATE, hosts=[NAME], key=key))) == []
+
+
+def test_certificate_that_requires_stapling_is_reported() -> None:
+    feature = x509.TLSFeature([x509.TLSFeatureType.status_request])
+    [found] = problems(*chain_of(sign("leaf", INTERMEDIATE, hosts=[NAME], extension=feature)))
+    assert "requires OCSP stapling" in found
+
+
 def test_invalid_pem_is_reported() -> None:
     for text in ("", LEAF.key_pem, CHAIN.replace("MII", "MIX", 1)):
         [found] = problems(text)
@@ -149,3 +193,31 @@ def test_deployment_with_an_invalid_certificate_changes_nothing(tmp_path: Path) 
     assert sum(done.changes.values()) == 0
     assert not [task for task in done.tasks if "Preflight" in task]
     assert ROOT.key_pem.splitlines()[1] not in done.output
+
+
+@pytest.mark.parametrize(
+    ("leaf", "words"),
+    [
+        (sign("leaf", ROOT, hosts=[NAME], begins=-9, ends=-1), ["certificate has expired"]),
+        (
+            sign("leaf", ROOT, hosts=[NAME]),
+            ["is not for www.ag-ui.example (it is for ag-ui.example)"],
+        ),
+    ],
+    ids=["expired", "without the alias"],
+)
+def test_expired_or_unfitting_certificate_stops_the_play(
+    tmp_path: Path, leaf: SignedCertificate, words: list[str]
+) -> None:
+    files = {"certificate": leaf.pem, "key": leaf.key_pem, "ca": ROOT.pem}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    names = {"ag_ui_server_name": NAME, "ag_ui_server_aliases": ["www.ag-ui.example"]}
+    mode = {"ag_ui_tls_mode": "provided"}
+    paths = {f"ag_ui_tls_{name}": f"{tmp_path}/{name}" for name in files}
+    done = play(tmp_path, REQUIRED_VARIABLES | names | mode | paths)
+    assert done.code != 0
+    for word in ["Nothing was changed. Correct the certificate of hx-dev-server first", *words]:
+        assert word in done.message, done.output
+    assert sum(done.changes.values()) == 0
+    assert not [task for task in done.tasks if "Preflight" in task]

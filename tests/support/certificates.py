@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import NameOID
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class SignedCertificate:
     """A certificate with its private key."""
 
     certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey
+    key: PrivateKey
 
     @property
     def pem(self) -> str:
@@ -39,13 +41,15 @@ class SignedCertificate:
         return self.key.private_bytes(encoding, form, encryption).decode()
 
 
-def sign(
+def sign(  # noqa: PLR0913 - parts of a certificate
     name: str,
     issuer: SignedCertificate | None = None,
     *,
     hosts: Sequence[str] = (),
     begins: int = -1,
     ends: int = 30,
+    key: PrivateKey | None = None,
+    extension: x509.ExtensionType | None = None,
 ) -> SignedCertificate:
     """Make a certificate for hosts, or a certificate authority if there are none.
 
@@ -55,8 +59,10 @@ def sign(
         hosts: Its subject alternative names: host names and addresses.
         begins: Start of its validity, in days from now.
         ends: End of its validity, in days from now.
+        key: Its key; None makes one on P-256.
+        extension: A further extension.
     """
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = key or ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)
     builder = (
@@ -72,6 +78,8 @@ def sign(
     if hosts:
         names = [_general_name(host) for host in hosts]
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    if extension:
+        builder = builder.add_extension(extension, critical=False)
     signer = issuer.key if issuer else key
     return SignedCertificate(builder.sign(signer, hashes.SHA256()), key)
 

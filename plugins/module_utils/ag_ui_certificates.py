@@ -1,0 +1,62 @@
+"""Read certificates: for which names, and from when until when, they are valid."""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+from typing import NamedTuple
+
+from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_commands import (
+    output_of,
+)
+
+CONNECT_SECONDS = 5
+
+
+class Certificate(NamedTuple):
+    """What the host needs to know of a certificate.
+
+    Attributes:
+        names: Host names and addresses in lower case.
+        begins: When it becomes valid, as Unix time.
+        expires: When it expires, as Unix time.
+    """
+
+    names: list[str]
+    begins: int
+    expires: int
+
+
+def parse(pem: str) -> Certificate | None:
+    """Parse the first certificate of a text in PEM; None if there is none."""
+    if "BEGIN" not in pem:
+        return None
+    command = ("openssl", "x509", "-noout", "-dates", "-ext", "subjectAltName")
+    text = output_of(*command, text=pem)
+    dates = dict(re.findall(r"^(notBefore|notAfter)=(.+)$", text, re.MULTILINE))
+    if not dates:
+        return None
+    names = re.findall(r"(?:DNS|IP Address):([^,\s]+)", text)
+    return Certificate(
+        [name.lower().replace("0:0:0:0:0:0:0:1", "::1") for name in names],
+        ssl.cert_time_to_seconds(dates["notBefore"]),
+        ssl.cert_time_to_seconds(dates["notAfter"]),
+    )
+
+
+def served(host: str, port: int) -> Certificate | None:
+    """Return the certificate that a TLS server presents, which need not be valid.
+
+    Raises:
+        OSError: There is no connection, or the handshake fails.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with (
+        socket.create_connection((host, port), CONNECT_SECONDS) as connection,
+        context.wrap_socket(connection) as encrypted,
+    ):
+        encoded = encrypted.getpeercert(binary_form=True)
+    return parse(ssl.DER_cert_to_PEM_cert(encoded)) if encoded else None
