@@ -16,7 +16,6 @@ import time
 from pathlib import Path
 from typing import NamedTuple, TypedDict
 
-from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_nginx_files import (  # type: ignore[import-not-found]
     is_packaged,
     with_candidates,
@@ -533,6 +532,11 @@ def differences(params: Options, changed: list[File]) -> list[dict[str, str]]:
 
 def main() -> None:
     """Compare, test, install and load the configuration."""
+    # Not above: the command ag-ui imports this file, on hosts without Ansible.
+    from ansible.module_utils.basic import (  # type: ignore[import-untyped]  # noqa: PLC0415
+        AnsibleModule,
+    )
+
     module = AnsibleModule(
         argument_spec={
             "main": {"type": "path", "required": True},
