@@ -43,6 +43,7 @@ unit=$(last "$@")
 case $1 in
 show)
   case $2 in
+  *MainPID) cat "$NGINX/nginx.pid" ;;
   *InvocationID) cat "$STATE/$unit.invocation" 2>/dev/null ;;
   *)
     shift 2
@@ -58,6 +59,7 @@ cat) test -e "$KEPT/$unit" || exit 1; echo "# $KEPT/$unit"; cat "$KEPT/$unit" ;;
 enable) shift; for name; do case $name in -*) ;; *) touch "$STATE/$name.enabled" ;; esac; done ;;
 disable) rm -f "$STATE/$unit.enabled" ;;
 stop) rm -f "$STATE/$unit" ;;
+reload) kill -HUP "$(cat "$NGINX/nginx.pid")" ;;
 start | restart)
   for file in "$TRIED/$unit" "$KEPT/$unit"; do test -e "$file" && break; done
   echo "$$" >"$STATE/$unit.invocation"
@@ -78,7 +80,7 @@ ps*)
     port=$(basename "$file" .service | sed 's/.*@//')
     echo "ag-ui-backend-$port $(sed -n 's|.*/releases/\(.*\)/release.env|\1|p' "$file")"
   done ;;
-"image inspect") for word; do :; done; grep -qx "$word" "$STATE/images" ;;
+"image inspect") for word; do :; done; grep -qx "$word" "$STATE/images" && echo "sha256:$word" ;;
 kill*) for word; do :; done; ! grep -qsx "$word" "$STATE/deaf" ;;
 esac
 """
@@ -199,6 +201,7 @@ class Host:
     def environment(self) -> dict[str, str]:
         path = f"{self.root}/bin:{os.environ['PATH']}"
         folders = {"KEPT": self.kept, "TRIED": self.tried, "STATE": self.state}
+        folders["NGINX"] = self.nginx
         return os.environ | {name: str(path) for name, path in folders.items()} | {"PATH": path}
 
     def command(self, *arguments: str, user: int = 0) -> list[str]:

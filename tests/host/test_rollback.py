@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.nginx import Nginx, free_port, make_folders, program
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.host.conftest import Host
@@ -182,3 +185,54 @@ def test_killed_rollback_is_healed_by_the_next_one(site: Host) -> None:
         assert site.runs(port, "second")
     assert list(site.tried.glob("*")) == []
     assert not site.lock.exists()
+
+
+SITE = """# {flag}
+server {{ listen 127.0.0.1:{port}; return 200 {name}; }}
+"""
+GET = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
+
+@pytest.fixture
+def proxied(site: Host) -> Iterator[tuple[Host, Nginx, int]]:
+    """A host with a real nginx, whose site has the name of the release."""
+    folder, port = site.root / "real", free_port()
+    make_folders(folder)
+    site.nginx = folder
+    paths = {"nginx": "nginx.conf", "proxy_site": "conf.d/ag-ui.conf"}
+    paths["proxy_main"] = "modules-enabled/90-ag-ui.conf"
+    site.site |= {name: str(folder / path) for name, path in paths.items()}
+    for name in ("first", "second"):
+        text = SITE.format(flag=site.flag, port=port, name=name)
+        (site.etc / f"releases/{name}/nginx-site.conf").write_text(text)
+    (folder / "conf.d/ag-ui.conf").write_text(text)
+    (folder / "modules-enabled/90-ag-ui.conf").write_text("# main\n")
+    nginx = Nginx(folder)
+    site.add_program(
+        "nginx", f'#!/bin/sh\nexec {program()} -p {folder} -e {folder}/error.log "$@"\n'
+    )
+    with nginx:
+        yield site, nginx, port
+
+
+def test_proxy_goes_back_with_the_release(proxied: tuple[Host, Nginx, int]) -> None:
+    host, nginx, port = proxied
+    assert nginx.send(port, GET, tls=False).body == b"second"
+    done = host.run("rollback")
+    assert done.returncode == 0, done.stderr
+    assert nginx.send(port, GET, tls=False).body == b"first"
+    assert host.runs(host.ports[0], "first")
+    assert (host.root / "proxy.loaded").exists()
+
+
+def test_rejected_proxy_files_undo_the_rollback(proxied: tuple[Host, Nginx, int]) -> None:
+    host, nginx, port = proxied
+    (host.etc / "releases/first/nginx-site.conf").write_text("broken;\n")
+    done = host.run("rollback")
+    assert done.returncode == 1
+    assert "nginx rejects the files of the release: " in done.stderr
+    assert "This host runs release second." in done.stderr
+    assert nginx.send(port, GET, tls=False).body == b"second"
+    for instance in host.ports:
+        assert host.runs(instance, "second")
+    assert (host.root / "proxy.loaded").exists()
