@@ -11,7 +11,7 @@ import pytest
 from tests.support.ansible_module import TOP
 
 if TYPE_CHECKING:
-    from tests.host.conftest import Host
+    from tests.support.deployed_host import Host
 
 FILE = TOP / "roles/ag_ui_deployment/files/host/completion.bash"
 

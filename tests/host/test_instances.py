@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.host.conftest import Host
+    from tests.support.deployed_host import Host
 
 
 def test_drained_instance_stays_out_until_it_is_started(site: Host) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.host.conftest import Host
+    from tests.support.deployed_host import Host
 
 
 def signals(host: Host) -> list[str]:

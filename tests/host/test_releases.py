@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.host.conftest import Host
+    from tests.support.deployed_host import Host
 
 
 def test_releases_are_listed_with_what_became_of_them(site: Host) -> None:

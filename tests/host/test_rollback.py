@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.host.conftest import Host
+    from tests.support.deployed_host import Host
 
 
 def links(host: Host) -> tuple[str, str]:

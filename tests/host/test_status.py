@@ -12,7 +12,7 @@ from tests.support.certificates import sign
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.host.conftest import Host
+    from tests.support.deployed_host import Host
 
 
 def problems(host: Host) -> dict[str, tuple[str, str]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.host.conftest import Host
+    from tests.support.deployed_host import Host
 
 COMMANDS = ["status", "logs", "releases", "rollback", "drain", "start", "maintenance", "exec"]
 
