@@ -8,7 +8,7 @@ TIMEOUT_SECONDS = 30
 
 
 def output_of(*command: str, text: str = "") -> str:
-    """Return the output of a read-only program; empty if it fails or is not installed.
+    """Return the output of a read-only program; empty if it fails, hangs or is not installed.
 
     Args:
         command: The program and its arguments.
@@ -23,6 +23,6 @@ def output_of(*command: str, text: str = "") -> str:
             check=False,
             timeout=TIMEOUT_SECONDS,
         )
-    except OSError:
+    except (OSError, subprocess.TimeoutExpired):
         return ""
     return completed.stdout if completed.returncode == 0 else ""

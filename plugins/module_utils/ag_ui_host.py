@@ -13,6 +13,7 @@ from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_comm
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_nginx_files import (
     is_packaged,
     listeners,
+    servers,
 )
 
 # Names in the SecurityOptions of `docker info` that mean that user ids in containers are remapped.
@@ -46,6 +47,10 @@ class ProxyOptions(TypedDict):
     files: list[str]
     # Paths of the packaged sites that the role removes unless they were changed.
     packaged: list[str]
+    # Names that the role's site serves.
+    names: list[str]
+    # Whether it also serves names that no other site has.
+    default_server: bool
     ports: list[ProxyPortOptions]
 
 
@@ -73,20 +78,51 @@ def account_problems(account: AccountOptions) -> list[str]:
     return [f"ag_ui_uid: user id {uid} belongs to {owner!r} on this host. Choose one that is free."]
 
 
-def proxy_problems(proxy: ProxyOptions) -> list[str]:
-    """Check that no other site of this nginx is the default server on a port of the role."""
+def own_files(proxy: ProxyOptions) -> set[Path]:
+    """Return the files of the role, and the packaged sites that it removes."""
     own = {Path(path) for path in proxy["files"]}
-    own |= {path for path in map(Path, proxy["packaged"]) if is_packaged(path)}
+    return own | {path for path in map(Path, proxy["packaged"]) if is_packaged(path)}
+
+
+def proxy_problems(proxy: ProxyOptions) -> list[str]:
+    """Check that the other sites of this nginx and that of the role do not take requests from one another."""
+    problems = name_problems(proxy)
+    return (default_server_problems(proxy) if proxy["default_server"] else []) + problems
+
+
+def default_server_problems(proxy: ProxyOptions) -> list[str]:
+    """Check that no other site of this nginx is the default server on a port of the role."""
+    own = own_files(proxy)
     others = [listener for listener in listeners(Path(proxy["main"])) if listener.file not in own]
     return [
         (
             f"{option['variable']}: {other.file} already has the default server of port {other.port} of nginx "
-            f"on this host. Take default_server out of its listen line, or set {option['variable']} to "
-            f"another port."
+            f"on this host. Take default_server out of its listen line, set {option['variable']} to another port, "
+            f"or set ag_ui_default_server to false."
         )
         for option in proxy["ports"]
         for other in dict.fromkeys(others)
         if other.is_default and other.port == int(option["port"])
+    ]
+
+
+def name_problems(proxy: ProxyOptions) -> list[str]:
+    """Check that no other site of this nginx has a name of the role's site on one of its ports.
+
+    nginx would only warn, and serve the site that it reads first.
+    """
+    own = own_files(proxy)
+    names = {name.lower() for name in proxy["names"]}
+    return [
+        (
+            f"ag_ui_server_name, ag_ui_server_aliases: {server.file} already serves {', '.join(sorted(taken))} on "
+            f"port {option['port']} of nginx on this host. Remove the name there, or choose another one, or set "
+            f"{option['variable']} to another port."
+        )
+        for server in servers(Path(proxy["main"]))
+        if server.file not in own and (taken := server.names & names)
+        for option in proxy["ports"]
+        if int(option["port"]) in server.ports
     ]
 
 

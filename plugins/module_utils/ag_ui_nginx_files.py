@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 
 INCLUDE = re.compile(r"^([ \t]*)include\s+([^;{}]+);", re.MULTILINE)
 LISTEN = re.compile(r"(?:^|(?<=[;{}]))\s*listen\s+([^;{}]+);", re.MULTILINE)
+SERVER = re.compile(r"(?:^|(?<=[\s;{}]))server\s*\{")
+SERVER_NAME = re.compile(r"(?:^|(?<=[\s;{}]))server_name\s+([^;{}]+);")
+# A block without blocks inside.
+INNER_BLOCK = re.compile(r"\{[^{}]*\}")
+DEFAULT_PORT = 80
 COMMENT = re.compile(r"^[ \t]*#.*$", re.MULTILINE)
 # The address part of a listen directive that binds all addresses.
 WILDCARDS = {"", "*", "0.0.0.0", "[::]"}  # noqa: S104 - compared, not bound
@@ -28,6 +33,14 @@ class Listener(NamedTuple):
     file: Path
     port: int
     is_default: bool
+
+
+class Server(NamedTuple):
+    """A server block, with its ports on any address and its names in lower case."""
+
+    file: Path
+    ports: set[int]
+    names: set[str]
 
 
 def expand_include(pattern: str, main: Path) -> list[Path]:
@@ -55,9 +68,14 @@ def configuration(main: Path) -> Iterator[tuple[Path, str]]:
     yield from _read_with_includes(main, main, MAX_INCLUDE_DEPTH)
 
 
+def _read(path: Path) -> str:
+    """Return the text of a file without comments."""
+    return COMMENT.sub("", path.read_text(encoding="utf-8", errors="replace"))
+
+
 def _read_with_includes(path: Path, main: Path, depth_left: int) -> Iterator[tuple[Path, str]]:
     try:
-        text = COMMENT.sub("", path.read_text(encoding="utf-8", errors="replace"))
+        text = _read(path)
     except OSError:
         return
     yield path, text
@@ -85,6 +103,58 @@ def listeners(main: Path) -> Iterator[Listener]:
             address, _, port = endpoint.rpartition(":")
             if address in WILDCARDS and port.isdigit():
                 yield Listener(path, int(port), bool(DEFAULT_SERVER & set(parameters)))
+
+
+def servers(main: Path) -> Iterator[Server]:
+    """Yield the server blocks of all files."""
+    for path, text in configuration(main):
+        for found in SERVER.finditer(text):
+            block = _block(text, found.end())
+            ports = {_port(listen.split()[0]) for listen in LISTEN.findall(block)}
+            names = " ".join(SERVER_NAME.findall(block)).lower().split()
+            yield Server(path, (ports or {DEFAULT_PORT}) - {0}, set(names))
+
+
+def _block(text: str, start: int) -> str:
+    """Return the text from `start` to the closing brace of its block."""
+    depth = 1
+    for position in range(start, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[position], 0)
+        if depth == 0:
+            return text[start:position]
+    return text[start:]
+
+
+def _port(endpoint: str) -> int:
+    """Return the port of a listen directive; 0 for a Unix socket."""
+    if endpoint.startswith("unix:"):
+        return 0
+    port = endpoint.rpartition(":")[2]
+    return int(port) if port.isdigit() else DEFAULT_PORT
+
+
+def main_directives(main: Path, own: set[Path]) -> set[str]:
+    """Return the names of the directives outside of all blocks, except in own files.
+
+    Args:
+        main: Main configuration file.
+        own: Files to leave out.
+    """
+    names: set[str] = set()
+    unread, read = [main], set(own)
+    while unread:
+        path = unread.pop()
+        if path in read or not path.is_file():
+            continue
+        read.add(path)
+        text = _read(path)
+        while INNER_BLOCK.search(text):
+            text = INNER_BLOCK.sub(";", text)
+        for statement in filter(None, map(str.split, text.split(";"))):
+            names.add(statement[0])
+            if statement[0] == "include":
+                unread += expand_include(" ".join(statement[1:]), main)
+    return names
 
 
 def with_candidates(main: Path, text: str, candidates: Mapping[Path, Path | None]) -> str:

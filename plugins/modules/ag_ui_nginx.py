@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import grp
+import json
 import os
 import pwd
 import re
@@ -15,7 +16,6 @@ import time
 from pathlib import Path
 from typing import NamedTuple, TypedDict
 
-from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_nginx_files import (  # type: ignore[import-not-found]
     is_packaged,
     with_candidates,
@@ -62,7 +62,9 @@ options:
     elements: path
     default: []
   packaged:
-    description: Sites to remove if they are unchanged since their package installed them.
+    description: >-
+      Links to sites to remove if the sites are unchanged since their package installed them. If a link is no longer
+      listed, it is restored, unless nginx rejects the site because another one has taken its place.
     type: list
     elements: path
     default: []
@@ -72,8 +74,15 @@ options:
     elements: path
     default: []
   worker_connections:
-    description: Value to set for C(worker_connections) in O(main). If it is omitted, the file is not changed.
+    description: >-
+      Least value of C(worker_connections) in O(main); a larger one that the file had before is kept. If it is omitted, the
+      former value is restored.
     type: int
+  changes:
+    description: >-
+      File to record what the module changes in the configuration of others, O(packaged) and O(worker_connections), so that
+      it can be restored. If it is omitted, nothing is restored.
+    type: path
   stamp:
     description: File that marks that nginx has loaded the written configuration.
     type: path
@@ -106,7 +115,7 @@ loaded:
 
 SERVICE = "nginx.service"
 LOG_MODE = 0o640
-WORKER_CONNECTIONS = re.compile(r"^(\s*worker_connections)\s+\d+;", re.MULTILINE)
+WORKER_CONNECTIONS = re.compile(r"^(\s*worker_connections\s+)(\d+);", re.MULTILINE)
 
 
 class _InstalledFile(TypedDict):
@@ -131,9 +140,19 @@ class Options(TypedDict):
     packaged: list[str]
     logs: list[str]
     worker_connections: int | None
+    changes: str | None
     stamp: str
     started: bool
     reload_seconds: float
+
+
+class Changes(NamedTuple):
+    """What the configuration of others was before the module changed it."""
+
+    # Value in the main file; 0 if it is unknown.
+    worker_connections: int
+    # Target of each removed link.
+    links: dict[str, str]
 
 
 class RejectedError(Exception):
@@ -196,13 +215,16 @@ def require_valid(main: Path, replacements: dict[str, str] | None = None) -> Non
         raise RejectedError(message or f"nginx -t exited with {result.returncode}")
 
 
-def require_valid_with(main: Path, files: list[File], absent: list[Path], logs: list[Path]) -> None:
+def require_valid_with(
+    main: Path, files: list[File], absent: list[Path], links: dict[Path, str], logs: list[Path]
+) -> None:
     """Test the files together with the rest of the configuration, without installing them.
 
     Args:
         main: Main configuration file.
         files: Files to install; may include the main file.
         absent: Files that will be removed.
+        links: Links that will be restored, with their targets.
         logs: Log files that the files name.
 
     Raises:
@@ -218,6 +240,7 @@ def require_valid_with(main: Path, files: list[File], absent: list[Path], logs: 
         # Relative paths are resolved from the directory of the main file, so the trial file must be in it.
         trial = main.with_name(f".{main.name}.ag-ui-trial")
         candidates: dict[Path, Path | None] = dict.fromkeys(absent)
+        candidates |= {link: link.parent / target for link, target in links.items()}
         candidates |= {path: copy for path, copy in copies.items() if path != main}
         try:
             for file in files:
@@ -333,24 +356,33 @@ def restore(path: Path, before: File | str | None) -> None:
         path.symlink_to(before)
 
 
-def apply(main: Path, files: list[File], absent: list[Path], timeout: float | None) -> None:
+def apply(
+    main: Path,
+    files: list[File],
+    absent: list[Path],
+    links: dict[Path, str],
+    timeout: float | None,
+) -> None:
     """Install the files and load them; restore the old files on any error.
 
     Args:
         main: Main configuration file.
         files: Files to install.
         absent: Files to remove.
+        links: Links to restore, with their targets.
         timeout: Seconds for the reload; None to install the files without loading them.
 
     Raises:
         RejectedError: Nginx rejects or does not load the configuration.
     """
-    before = {path: snapshot(path) for path in [*(file.path for file in files), *absent]}
+    before = {path: snapshot(path) for path in [*(file.path for file in files), *absent, *links]}
     try:
         for file in files:
             file.install()
         for path in absent:
             path.unlink(missing_ok=True)
+        for path, target in links.items():
+            path.symlink_to(target)
         if timeout is not None:
             require_valid(main)
             load(timeout)
@@ -360,18 +392,90 @@ def apply(main: Path, files: list[File], absent: list[Path], timeout: float | No
         raise
 
 
+def read_changes(params: Options) -> Changes:
+    """Read what the module has changed in earlier runs; nothing if there is no record."""
+    file = Path(params["changes"] or "/nonexistent")
+    if not file.is_file():
+        return Changes(0, {})
+    return Changes(**json.loads(file.read_text(encoding="utf-8")))
+
+
+def write_changes(params: Options, changes: Changes) -> None:
+    """Write the record, or remove it if nothing is left to restore."""
+    if not params["changes"]:
+        return
+    file = Path(params["changes"])
+    if any(changes):
+        file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        File(file, json.dumps(changes._asdict()).encode(), 0o644).install()
+    else:
+        file.unlink(missing_ok=True)
+
+
+def worker_connections(main: Path) -> int:
+    """Return the value in the main file; 0 if it has none."""
+    if not main.is_file():
+        return 0
+    found = WORKER_CONNECTIONS.search(main.read_text(encoding="utf-8", errors="replace"))
+    return int(found[2]) if found else 0
+
+
+def planned_changes(params: Options, main: Path, absent: list[Path], recorded: Changes) -> Changes:
+    """Add to the record what this run changes in the configuration of others.
+
+    Args:
+        params: Options of the module.
+        main: Main configuration file.
+        absent: Files that this run removes.
+        recorded: What earlier runs have changed.
+
+    Returns:
+        The record to write before the change.
+    """
+    connections = recorded.worker_connections
+    # If the files of the role are in place, an earlier version has changed the value without a record.
+    is_new = not any(Path(file["path"]).exists() for file in params["files"] if "content" in file)
+    if params["worker_connections"] and not connections and is_new:
+        connections = worker_connections(main)
+    links = {
+        str(path): str(path.readlink())
+        for path in absent
+        if path.is_symlink() and str(path) in params["packaged"]
+    }
+    return Changes(connections, recorded.links | links)
+
+
+def links_to_restore(params: Options, recorded: Changes) -> dict[Path, str]:
+    """Return the removed links that are no longer to be removed, with their targets."""
+    links = {Path(link): target for link, target in recorded.links.items()}
+    return {
+        link: target
+        for link, target in links.items()
+        if str(link) not in params["packaged"]
+        and not os.path.lexists(link)
+        and (link.parent / target).exists()
+    }
+
+
+def remaining_changes(params: Options, planned: Changes) -> Changes:
+    """Return the record without what this run has restored."""
+    links = {link: target for link, target in planned.links.items() if link in params["packaged"]}
+    return Changes(planned.worker_connections if params["worker_connections"] else 0, links)
+
+
 def read_source(src: str) -> bytes:
     """Read a file that an earlier task has copied to the target; check mode may not have copied it."""
     path = Path(src)
     return path.read_bytes() if path.exists() else b""
 
 
-def desired_files(params: Options, main: Path) -> list[File]:
+def desired_files(params: Options, main: Path, former_connections: int) -> list[File]:
     """List the desired files.
 
     Args:
         params: Options of the module.
-        main: Main configuration file; in the result if `worker_connections` is set.
+        main: Main configuration file; in the result if its `worker_connections` are to be set or restored.
+        former_connections: The value before the first run; 0 if it is unknown.
 
     Returns:
         All files, whether or not they are in place.
@@ -380,12 +484,35 @@ def desired_files(params: Options, main: Path) -> list[File]:
     for file in params["files"]:
         content = file["content"].encode() if "content" in file else read_source(file["src"])
         files.append(File(Path(file["path"]), content, int(file["mode"], 8)))
-    if params["worker_connections"]:
+    connections = max(params["worker_connections"] or 0, former_connections)
+    if connections and main.is_file():
         text = main.read_text(encoding="utf-8", errors="surrogateescape")
-        text = WORKER_CONNECTIONS.sub(rf"\1 {params['worker_connections']};", text)
+        text = WORKER_CONNECTIONS.sub(rf"\g<1>{connections};", text)
         content = text.encode("utf-8", "surrogateescape")
         files.append(File(main, content, main.stat().st_mode & 0o7777))
     return files
+
+
+def require_valid_or_drop(
+    params: Options, main: Path, files: list[File], absent: list[Path], links: dict[Path, str]
+) -> dict[Path, str]:
+    """Test the configuration; leave out links to restore whose sites another site has replaced.
+
+    Returns:
+        The links that can be restored.
+
+    Raises:
+        RejectedError: Nginx rejects the configuration also without the links.
+    """
+    logs = [Path(path) for path in params["logs"]]
+    try:
+        require_valid_with(main, files, absent, links, logs)
+    except RejectedError:
+        if not links:
+            raise
+        require_valid_with(main, files, absent, {}, logs)
+        return {}
+    return links
 
 
 def differences(params: Options, changed: list[File]) -> list[dict[str, str]]:
@@ -405,6 +532,11 @@ def differences(params: Options, changed: list[File]) -> list[dict[str, str]]:
 
 def main() -> None:
     """Compare, test, install and load the configuration."""
+    # Not above: the command ag-ui imports this file, on hosts without Ansible.
+    from ansible.module_utils.basic import (  # type: ignore[import-untyped]  # noqa: PLC0415
+        AnsibleModule,
+    )
+
     module = AnsibleModule(
         argument_spec={
             "main": {"type": "path", "required": True},
@@ -413,6 +545,7 @@ def main() -> None:
             "packaged": {"type": "list", "elements": "path", "default": []},
             "logs": {"type": "list", "elements": "path", "default": []},
             "worker_connections": {"type": "int"},
+            "changes": {"type": "path"},
             "stamp": {"type": "path", "required": True},
             "started": {"type": "bool", "default": True},
             "reload_seconds": {"type": "float", "default": 15},
@@ -421,9 +554,13 @@ def main() -> None:
     )
     params: Options = module.params
     main_file, stamp = Path(params["main"]), Path(params["stamp"])
-    files = [file for file in desired_files(params, main_file) if not file.is_installed()]
+    recorded = read_changes(params)
     absent = [path for path in map(Path, params["absent"]) if os.path.lexists(path)]
     absent += [path for path in map(Path, params["packaged"]) if is_packaged(path)]
+    planned = planned_changes(params, main_file, absent, recorded)
+    links = links_to_restore(params, recorded)
+    files = desired_files(params, main_file, planned.worker_connections)
+    files = [file for file in files if not file.is_installed()]
     owner = logs_owner(main_file) if params["logs"] else (0, 0)
     logs = [
         log for log in (Log(Path(path), owner) for path in params["logs"]) if not log.is_private()
@@ -436,17 +573,19 @@ def main() -> None:
             msg=f"There is no {', '.join(missing)} on this host. Run the whole deployment."
         )
     try:
-        if installed and (files or absent) and not missing:
-            require_valid_with(main_file, files, absent, [Path(path) for path in params["logs"]])
+        if installed and (files or absent or links) and not missing:
+            links = require_valid_or_drop(params, main_file, files, absent, links)
     except RejectedError as rejection:
         module.fail_json(
             msg="nginx rejects the configuration, so nothing was installed and nginx runs as before:\n"
             f"{rejection}\nCorrect the file that it names, and deploy again."
         )
     runs = installed and is_running()
-    stale = bool(files or absent) or not stamp.exists() or not runs
+    # Without its directory the role is not deployed, and nothing is to be loaded.
+    is_loaded = stamp.exists() or not stamp.parent.is_dir()
+    stale = bool(files or absent or links) or not is_loaded or not runs
     loading = installed and stale and (runs or params["started"])
-    changed = bool(files or absent or logs or loading)
+    changed = bool(files or absent or links or logs or loading)
     if module.check_mode or not changed:
         module.exit_json(changed=changed, loaded=loading, diff=diff)
     for log in logs:
@@ -454,9 +593,11 @@ def main() -> None:
     try:
         if stale:
             stamp.unlink(missing_ok=True)
-            apply(main_file, files, absent, params["reload_seconds"] if loading else None)
-        if loading:
+            write_changes(params, planned)
+            apply(main_file, files, absent, links, params["reload_seconds"] if loading else None)
+        if loading and stamp.parent.is_dir():
             stamp.touch()
+        write_changes(params, remaining_changes(params, planned))
     except RejectedError as rejection:
         module.fail_json(
             msg=f"nginx could not load the configuration, so the old files were restored:\n{rejection}\n"

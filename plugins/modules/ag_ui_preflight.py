@@ -19,11 +19,15 @@ from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_host
     ProxyOptions,
     account_problems,
     engine_problems,
+    own_files,
     proxy_problems,
     systemd_problems,
 )
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_host_state import (
     host_state,
+)
+from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_nginx_files import (
+    main_directives,
 )
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_ports import (
     PortOptions,
@@ -160,8 +164,17 @@ options:
         type: list
         elements: path
         required: true
+      names:
+        description: Host names and addresses that the role's site serves.
+        type: list
+        elements: str
+        required: true
+      default_server:
+        description: Whether the role's site is the default server on its ports.
+        type: bool
+        required: true
       ports:
-        description: Ports on which the role's site is the default server, each with C(variable) and C(port).
+        description: Ports of the role's site, each with C(variable) and C(port).
         type: list
         elements: dict
         required: true
@@ -234,6 +247,11 @@ nginx:
   description: Version of nginx; empty if it is not installed.
   returned: success
   type: str
+proxy_directives:
+  description: Directives outside of all blocks in the configuration of nginx, without those of the role's own files.
+  returned: success
+  type: list
+  elements: str
 certificate:
   description: Host names and addresses of the certificate; empty if it is missing or expires within 30 days.
   returned: success
@@ -352,8 +370,10 @@ def main() -> None:
             + "\n".join(f"- {problem}" for problem in problems),
             problems=problems,
         )
+    proxy = params["proxy"]
+    directives = main_directives(Path(proxy["main"]), own_files(proxy)) if proxy else set()
     state = host_state(params["packages"], params["certificate"], Path(params["configuration"]))
-    module.exit_json(changed=False, **state)
+    module.exit_json(changed=False, proxy_directives=sorted(directives), **state)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TASKS = TOP / "roles/ag_ui_deployment/tasks"
-COMMON = {"Lock", "Preflight", "Secrets", "Proxy", "Verify"}
+COMMON = {"Command", "Lock", "Preflight", "Secrets", "Proxy", "Verify"}
 RELEASE = COMMON | {"Account", "Image", "Release", "Units"}
 
 

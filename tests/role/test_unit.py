@@ -5,12 +5,17 @@ from __future__ import annotations
 import re
 import shlex
 import stat
+import subprocess
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml  # type: ignore[import-untyped]
 
 from tests.support.role_templates import ROLE, RUNTIME_FACTS, inventory, render
 from tests.support.site_playbook import REQUIRED_VARIABLES
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 RELEASE = f"/etc/ag-ui/releases/{RUNTIME_FACTS['__ag_ui_release']}"
 
@@ -84,3 +89,22 @@ def test_environment_file_is_readable_by_root_and_the_service_only() -> None:
     assert template["owner"] == "root"
     assert template["group"] == "{{ __ag_ui_account }}"
     assert mode & (stat.S_IRWXO | stat.S_IWGRP | stat.S_IXGRP) == 0
+
+
+def test_client_is_confined(tmp_path: Path) -> None:
+    """The service is root and reaches the engine; everything else that systemd can restrict is."""
+    hosts = inventory(
+        {"alone": {"alone-1": {"ag_ui_bind_address": "192.0.2.7"}}}, REQUIRED_VARIABLES
+    )
+    text = (render(tmp_path, "ag-ui-backend@.service.j2", hosts) / "alone-1").read_text()
+    assert "IPAddressAllow=localhost 192.0.2.7\n" in text
+    unit = tmp_path / "ag-ui-backend@8002.service"
+    unit.write_text(text)
+    # The threshold is in tenths.
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--threshold=30", "--no-pager", unit],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

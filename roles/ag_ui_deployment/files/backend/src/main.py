@@ -60,6 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
         services = Services.build(settings)
         services.start()
         _drain_on_signals(services)
+        _end_streams_on_signal(services)
         logger.info("backend_started", version=__version__, consumer=settings.REDIS_CONSUMER_NAME)
         try:
             yield {"services": services}
@@ -127,6 +128,14 @@ def _drain_on_signals(services: Services) -> None:
             next_handler(received, frame)
 
         signal.signal(number, handle)
+
+
+def _end_streams_on_signal(services: Services) -> None:
+    """End all streams when the process receives SIGUSR1, which the host sends when maintenance begins."""
+    loop = asyncio.get_running_loop()
+    signal.signal(
+        signal.SIGUSR1, lambda *_: loop.call_soon_threadsafe(services.end_streams_for_maintenance)
+    )
 
 
 def __getattr__(name: str) -> FastAPI:

@@ -55,7 +55,12 @@ class Operations:
             health=health,
             readiness=ReadinessService(database, events.hub),
             prometheus=MetricsService(
-                metrics, redis, stream, group, proxy_port=settings.PROXY_PORT
+                metrics=metrics,
+                redis=redis,
+                database=database,
+                stream=stream,
+                group=group,
+                proxy_port=settings.PROXY_PORT,
             ),
             config=ConfigOverview(settings),
         )

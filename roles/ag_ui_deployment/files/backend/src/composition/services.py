@@ -162,6 +162,10 @@ class Services:
         self.events.hub.drain()
         self.agent.drain()
 
+    def end_streams_for_maintenance(self) -> None:
+        """Close the streams. The process goes on, and so do runs of the agent."""
+        self.auth.open_streams.end_all("maintenance")
+
     async def stop(self) -> None:
         self.drain()
         await self.agent.stop()

@@ -113,6 +113,9 @@ class Metrics:
         self.dead_letters = counter(
             "ag_ui_dead_letters_total", "Entries that could not be stored as events"
         )
+        self.dead_letters_open = gauge(
+            "ag_ui_dead_letters_open", "Dead letters that are neither replayed nor discarded"
+        )
         self.entries_lost = counter(
             "ag_ui_entries_lost_total",
             "Entries that Redis let go of before they were stored, by how",
@@ -143,8 +146,13 @@ class Metrics:
         self.forget_stream()
 
     def forget_stream(self) -> None:
-        """Set the gauges of the stream to NaN. They are unknown, not zero, until Redis answers."""
-        for gauge in (self.stream_entries, self.group_lag, self.group_pending):
+        """Set the gauges of the stream to NaN. They are unknown, not zero, until Redis and PostgreSQL answer."""
+        for gauge in (
+            self.stream_entries,
+            self.group_lag,
+            self.group_pending,
+            self.dead_letters_open,
+        ):
             gauge.set(_UNKNOWN)
 
     def exposition(self) -> bytes:

@@ -203,6 +203,27 @@ class TestServe:
             assert process.returncode == 0
             assert error == b""
 
+    async def test_sigusr1_ends_the_streams_and_not_the_process(
+        self, environment: Environment, env: dict[str, str]
+    ) -> None:
+        async with served(env) as (process, http):
+            token = await log_in(http)
+            async with sse(http, token=token) as client:
+                ids = [str(i) for i in await environment.publish(shield_event())]
+                await client.until(lambda it: it.ids == ids)
+                process.send_signal(signal.SIGUSR1)
+                await client.until_ended()
+                assert client.comments[-1] == "maintenance: reconnect with the last id"
+                assert (client.frames[-1].retry or 0) >= 30_000
+            assert (await http.get("/health/ready")).status_code == 200
+            async with sse(http, token=token, after=ids[-1]) as client:
+                more = [str(i) for i in await environment.publish(shield_event())]
+                await client.until(lambda it: it.ids == more)
+            process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(10):
+                await process.communicate()
+            assert process.returncode == 0
+
     async def test_output_is_json_without_secrets(
         self, environment: Environment, env: dict[str, str]
     ) -> None:

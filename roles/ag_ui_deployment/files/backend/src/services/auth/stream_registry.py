@@ -1,4 +1,4 @@
-"""The open streams of this process, so that they can be closed when access is revoked."""
+"""The open streams of this process, so that they can be closed when access is revoked or maintenance begins."""
 
 import time
 from collections import OrderedDict
@@ -11,7 +11,7 @@ from uuid import UUID
 from src.models.user import User
 from src.services.auth.tokens import AccessToken
 
-EndReason = Literal["session_ended", "access_changed"]
+EndReason = Literal["session_ended", "access_changed", "maintenance"]
 # Recent changes are remembered for this long, for streams that are being opened with an account that
 # was read before the change.
 _REMEMBERED_SECONDS = 60.0
@@ -53,7 +53,7 @@ class StreamRegistry:
 
         Args:
             access: The access of its client.
-            end: Called at most once, in the event loop, if the access is revoked within the block.
+            end: Called at most once, in the event loop, if the stream has to end within the block.
         """
         key = object()
         self._streams[key] = (access, end)
@@ -103,6 +103,12 @@ class StreamRegistry:
             elif user != access.user:
                 self._remove(key)
                 end("access_changed")
+
+    def end_all(self, reason: EndReason) -> None:
+        """End all streams that are open now."""
+        for key, (_, end) in list(self._streams.items()):
+            self._remove(key)
+            end(reason)
 
     @property
     def sessions(self) -> set[UUID]:

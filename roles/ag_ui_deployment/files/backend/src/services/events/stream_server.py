@@ -37,6 +37,7 @@ CloseReason = Literal[
     "access_changed",
     "too_slow",
     "draining",
+    "maintenance",
     "history_unavailable",
 ]
 Close = Callable[[CloseReason], None]
@@ -59,6 +60,8 @@ _CLOSING_FRAME_SECONDS = 1.0
 # client, and over at least the second value.
 _RECONNECT_SPREAD_PER_CLIENT_MS = 3
 _RECONNECT_SPREAD_MIN_MS = 3000
+# During maintenance the proxy answers 503; clients come back after at least this many milliseconds.
+_MAINTENANCE_RETRY_MS = 30_000
 
 
 class ClientConnection(Protocol):
@@ -179,6 +182,9 @@ class StreamServer:
         if reason == "draining":
             spread = max(_RECONNECT_SPREAD_MIN_MS, self.count * _RECONNECT_SPREAD_PER_CLIENT_MS)
             return retry(self._retry_ms + _jitter(spread))
+        if reason == "maintenance":
+            milliseconds = _MAINTENANCE_RETRY_MS + _jitter(_MAINTENANCE_RETRY_MS)
+            return comment("maintenance: reconnect with the last id") + retry(milliseconds)
         return _CLOSING_FRAMES.get(reason, b"")
 
     async def _send_closing_frame(self, reason: CloseReason, connection: ClientConnection) -> None:

@@ -5,8 +5,10 @@ from contextlib import suppress
 
 from redis.asyncio import Redis
 
+from src.repositories import dead_letters as letter_rows
 from src.services.consumer.group_info import group_info
 from src.utils.certificates import certificate_expiry
+from src.utils.database import DATABASE_ERRORS, Database
 from src.utils.metrics import Metrics
 from src.utils.redis import REDIS_ERRORS
 
@@ -15,14 +17,22 @@ _UNKNOWN = float("nan")
 
 
 class MetricsService:
-    def __init__(
-        self, metrics: Metrics, redis: Redis, stream: str, group: str, *, proxy_port: int
+    def __init__(  # noqa: PLR0913 - built in one place, by name
+        self,
+        *,
+        metrics: Metrics,
+        redis: Redis,
+        database: Database,
+        stream: str,
+        group: str,
+        proxy_port: int,
     ) -> None:
         """Create the service.
 
         Args:
             metrics: The metrics of the process.
             redis: For the state of the stream.
+            database: For the dead letters.
             stream: Name of the stream.
             group: Name of the consumer group.
             proxy_port: TCP port of nginx on this host; 0 if there is none.
@@ -30,13 +40,16 @@ class MetricsService:
         self._metrics = metrics
         self._proxy_port = proxy_port
         self._redis = redis
+        self._database = database
         self._stream = stream
         self._group = group
 
     async def exposition(self) -> bytes:
-        """Render all metrics. Gauges of the stream are NaN if Redis does not answer, that of the certificate if nginx does not."""
+        """Render all metrics. A gauge is NaN if Redis, PostgreSQL or nginx does not answer."""
         self._metrics.forget_stream()
-        await asyncio.gather(self._set_stream_state(), self._set_certificate_expiry())
+        await asyncio.gather(
+            self._set_stream_state(), self._count_dead_letters(), self._set_certificate_expiry()
+        )
         return self._metrics.exposition()
 
     async def _set_certificate_expiry(self) -> None:
@@ -51,6 +64,11 @@ class MetricsService:
         with suppress(*REDIS_ERRORS):
             async with asyncio.timeout(_TIMEOUT):
                 await self._read_stream_state()
+
+    async def _count_dead_letters(self) -> None:
+        with suppress(*DATABASE_ERRORS):
+            async with asyncio.timeout(_TIMEOUT), self._database.transaction() as session:
+                self._metrics.dead_letters_open.set(await letter_rows.count_open(session))
 
     async def _read_stream_state(self) -> None:
         """Set the gauges of the stream.

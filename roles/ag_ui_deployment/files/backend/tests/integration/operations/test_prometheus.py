@@ -34,6 +34,7 @@ async def test_every_metric_has_a_help_text(backend: Backend) -> None:
         "ag_ui_group_pending",
         "ag_ui_events_stored",
         "ag_ui_dead_letters",
+        "ag_ui_dead_letters_open",
         "ag_ui_entries_lost",
         "ag_ui_consumer_batch_entries",
         "ag_ui_consumer_batch_seconds",
@@ -53,6 +54,7 @@ async def test_values_after_events(environment: Environment, backend: Backend) -
     await environment.publish(*(shield_event() for _ in range(5)), {b"hello": b"world"})
     await until(lambda: shows(backend, "events_stored_total", 5))
     assert await shows(backend, "dead_letters_total", 1)
+    assert await shows(backend, "dead_letters_open", 1)
     assert await shows(backend, "consumer_batch_entries_sum", 6)
     assert await shows(backend, "stream_entries", 6)
     await until(lambda: shows(backend, "group_pending", 0))
@@ -71,6 +73,7 @@ async def test_values_of_waiting_entries(
         await environment.publish(*(shield_event() for _ in range(4)))
         assert await shows(backend, "group_lag", 4)
         assert await shows(backend, "stream_entries", 5)
+        assert math.isnan(sample_of(await scraped(backend), "ag_ui_dead_letters_open"))
         await environment.trim(2)
         await database_proxy.accept()
         await until(lambda: shows(backend, "entries_lost_total", 2, how="trimmed_unread"), 15)

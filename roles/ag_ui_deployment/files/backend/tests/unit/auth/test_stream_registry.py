@@ -79,3 +79,13 @@ def test_closed_stream_is_not_verified() -> None:
     assert registry.outdated() == {}
     registry.verify(SESSION, None)
     assert ended == []
+
+
+def test_all_streams_end_once_for_maintenance() -> None:
+    registry, ended = StreamRegistry(), list[EndReason]()
+    with registry.registered(access_of(), ended.append):
+        with registry.registered(access_of(session_id=UUID(int=3)), ended.append):
+            registry.end_all("maintenance")
+            registry.end_all("maintenance")
+        assert ended == ["maintenance"] * 2
+        assert registry.sessions == set()

@@ -103,6 +103,19 @@ async def test_it_ends_with_the_session() -> None:
     assert not environment.cancelled
 
 
+async def test_maintenance_ends_the_stream_and_not_the_run() -> None:
+    environment = Environment()
+    serving = asyncio.create_task(environment.serve())
+    await until(lambda: b"RUN_STARTED" in environment.body)
+    environment.registry.end_all("maintenance")
+    await serving
+    notice, _, retry = environment.body.rpartition(b"\n\nretry: ")
+    assert notice.endswith(b": maintenance: reconnect with the last id")
+    assert 30_000 <= int(retry) <= 60_000
+    assert environment.closed("maintenance")
+    assert not environment.cancelled
+
+
 @pytest.mark.parametrize("ends_run", [True, False])
 async def test_a_disconnect_cancels_the_run_if_the_client_asked_for_that(*, ends_run: bool) -> None:
     environment = Environment(ends_run=ends_run)

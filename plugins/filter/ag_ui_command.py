@@ -1,0 +1,48 @@
+"""List the files of the command ag-ui for a host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PLUGINS = Path("ansible_collections/hx_citadel/shield_ag_ui/plugins")
+
+
+def command_files(role: str, library: str, command: str, completion: str) -> list[dict[str, str]]:
+    """Return the files of the command, with their content.
+
+    Code that the command shares with the modules gets the path by which it is imported.
+
+    Args:
+        role: Directory of the role, in which the command is written.
+        library: Directory on the host for the code.
+        command: Path on the host of the program.
+        completion: Path on the host of its completion for bash.
+
+    Returns:
+        Path, content and mode of each file.
+    """
+    source, plugins = Path(role, "files/host"), Path(role, "../../plugins").resolve()
+    paths = {path: Path(library, path.relative_to(source)) for path in source.glob("*/*.py")}
+    shared = [*plugins.glob("module_utils/*.py"), plugins / "modules/ag_ui_nginx.py"]
+    paths |= {path: Path(library, PLUGINS, path.relative_to(plugins)) for path in shared}
+    paths |= {source / "ag-ui": Path(command), source / "completion.bash": Path(completion)}
+    return [
+        {
+            "path": str(target),
+            "content": path.read_text(encoding="utf-8"),
+            "mode": "0755" if str(target) == command else "0644",
+        }
+        for path, target in sorted(paths.items())
+    ]
+
+
+class FilterModule:
+    """Registers the filters with Ansible."""
+
+    def filters(self) -> dict[str, Callable[..., list[dict[str, str]]]]:
+        """Return the filters by their names in templates."""
+        return {"ag_ui_command_files": command_files}

@@ -1,0 +1,1 @@
+"""The command ag-ui, on a folder in place of a host."""
