@@ -16,7 +16,9 @@ from cryptography.x509.oid import NameOID
 from redis.asyncio import Redis
 
 from src.services.operations.prometheus import MetricsService
+from src.utils.database import Database
 from src.utils.metrics import Metrics
+from tests.support.builders import settings_of
 from tests.support.samples import sample_of
 
 EXPIRED = datetime(2020, 2, 29, 12, tzinfo=UTC)
@@ -61,7 +63,15 @@ def redis() -> Redis:
 
 
 async def _expiry(redis: Redis, port: int) -> float:
-    service = MetricsService(Metrics(), redis, "stream", "group", proxy_port=port)
+    database = Database(settings_of())
+    service = MetricsService(
+        metrics=Metrics(),
+        redis=redis,
+        database=database,
+        stream="stream",
+        group="group",
+        proxy_port=port,
+    )
     text = (await service.exposition()).decode()
     return sample_of(text, "ag_ui_certificate_expiry_timestamp_seconds")
 
