@@ -118,6 +118,20 @@ class Lineage(NamedTuple):
     certificate: Certificate
 
 
+def with_hidden_error(output: str) -> str:
+    """Add the error of the ACME server that certbot before 2.2 on Python 3.11 hides behind one of its own.
+
+    Debian 12 has this version. The log has both (https://github.com/certbot/certbot/issues/9539).
+    """
+    log = re.search(r"the logfile (\S+)", output)
+    if log is None or "can't set attribute" not in output or not Path(log[1]).is_file():
+        return output
+    errors = re.findall(
+        r"^acme\.messages\.Error: (.+)$", Path(log[1]).read_text(errors="replace"), re.MULTILINE
+    )
+    return f"{output}\nThe ACME server said: {errors[-1]}" if errors else output
+
+
 class Certbot:
     """Runs certbot for one certificate."""
 
@@ -181,7 +195,9 @@ class Certbot:
             except subprocess.TimeoutExpired as error:
                 raise CertbotError(f"certbot did not end within {TIMEOUT_SECONDS} s") from error
         if done.returncode:
-            raise CertbotError(done.stdout.strip() or f"certbot exited with {done.returncode}")
+            raise CertbotError(
+                with_hidden_error(done.stdout.strip()) or f"certbot exited with {done.returncode}"
+            )
         return done.stdout.strip()
 
 
