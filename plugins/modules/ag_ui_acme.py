@@ -66,6 +66,11 @@ options:
   stamp:
     description: File in which the module keeps O(directory) of the certificate.
     type: path
+  files:
+    description: Files and directories to remove with the certificate, if O(state=absent).
+    type: list
+    elements: path
+    default: []
 author: [Shield AG-UI]
 """
 
@@ -105,6 +110,7 @@ class Options(TypedDict):
     webroot: str | None
     hook: str | None
     stamp: str | None
+    files: list[str]
 
 
 class CertbotError(Exception):
@@ -116,6 +122,20 @@ class Lineage(NamedTuple):
 
     server: str
     certificate: Certificate
+
+
+def with_hidden_error(output: str) -> str:
+    """Add the error of the ACME server that certbot before 2.2 on Python 3.11 hides behind one of its own.
+
+    Debian 12 has this version. The log has both (https://github.com/certbot/certbot/issues/9539).
+    """
+    log = re.search(r"the logfile (\S+)", output)
+    if log is None or "can't set attribute" not in output or not Path(log[1]).is_file():
+        return output
+    errors = re.findall(
+        r"^acme\.messages\.Error: (.+)$", Path(log[1]).read_text(errors="replace"), re.MULTILINE
+    )
+    return f"{output}\nThe ACME server said: {errors[-1]}" if errors else output
 
 
 class Certbot:
@@ -181,7 +201,9 @@ class Certbot:
             except subprocess.TimeoutExpired as error:
                 raise CertbotError(f"certbot did not end within {TIMEOUT_SECONDS} s") from error
         if done.returncode:
-            raise CertbotError(done.stdout.strip() or f"certbot exited with {done.returncode}")
+            raise CertbotError(
+                with_hidden_error(done.stdout.strip()) or f"certbot exited with {done.returncode}"
+            )
         return done.stdout.strip()
 
 
@@ -253,12 +275,18 @@ def make_present(module: AnsibleModule, certbot: Certbot) -> None:
 
 
 def make_absent(module: AnsibleModule, certbot: Certbot) -> None:
-    """Delete the certificate from certbot, so that it is not renewed any more."""
-    exists = certbot.exists()
-    if module.check_mode or not exists:
-        module.exit_json(changed=exists)
+    """Delete the certificate from certbot, so that it is not renewed any more, and what it needed."""
+    files = [path for path in map(Path, module.params["files"]) if os.path.lexists(path)]
+    changed = bool(files) or certbot.exists()
+    if module.check_mode or not changed:
+        module.exit_json(changed=changed)
     output = certbot.run("delete") if certbot.lineage() and shutil.which("certbot") else ""
     certbot.discard()
+    for path in files:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
     module.exit_json(changed=True, output=output)
 
 
@@ -276,6 +304,7 @@ def main() -> None:
             "webroot": {"type": "path"},
             "hook": {"type": "path"},
             "stamp": {"type": "path"},
+            "files": {"type": "list", "elements": "path", "default": []},
         },
         required_if=[("state", "present", ["domains", "webroot", "hook", "stamp"])],
         supports_check_mode=True,

@@ -142,6 +142,13 @@ class AcmeHost(ProxyHost):
         """The certificate that nginx presents."""
         return ssl.get_server_certificate(("127.0.0.1", self.https))
 
+    def serves(self, server: AcmeServer) -> bool:
+        """Whether the newest certificate is from this server, for both names, and nginx presents it."""
+        try:
+            return self.served == self.issued and self.verify(server.root, NAME) == [NAME, ALIAS]
+        except OSError:
+            return False
+
     def wait_until_served(self, pem: str) -> None:
         deadline = time.monotonic() + RELOAD_SECONDS
         while self.served != pem:
@@ -184,8 +191,9 @@ def server(host: AcmeHost, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 @pytest.fixture
 def site(host: AcmeHost, server: AcmeServer) -> AcmeHost:
     """A site with a certificate of the ACME server for both names."""
-    done = host.obtain(server)
-    assert done.code == 0, done.output
+    if not host.serves(server):
+        done = host.obtain(server)
+        assert done.code == 0, done.output
     return host
 
 

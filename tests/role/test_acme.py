@@ -143,6 +143,16 @@ def test_nothing_is_deleted_where_there_is_nothing(host: Host) -> None:
     assert host.calls == []
 
 
+def test_files_for_acme_are_removed_with_the_certificate(host: Host) -> None:
+    (host.folder / "webroot/.well-known").mkdir(parents=True)
+    (host.folder / "hook").touch()
+    files = [str(host.folder / name) for name in ("webroot", "hook", "none")]
+    assert host.run(state="absent", files=files)["changed"]
+    assert not (host.folder / "webroot").exists()
+    assert not (host.folder / "hook").exists()
+    assert not host.run(state="absent", files=files)["changed"]
+
+
 def test_missing_certbot_is_reported(host: Host) -> None:
     host.path = "/nonexistent"
     assert "certbot does not start" in host.run()["msg"]

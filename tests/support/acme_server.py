@@ -59,6 +59,8 @@ class AcmeServer:
             "httpPort": http_port,
             "tlsPort": free_port(),
             "certificateValidityPeriod": VALID_DAYS * 24 * 3600,
+            # From Pebble 2.7 on.
+            "profiles": {"default": {"validityPeriod": VALID_DAYS * 24 * 3600}},
             "domainBlocklist": [BLOCKED],
         }
         (folder / "pebble.json").write_text(json.dumps({"pebble": settings}))
