@@ -71,7 +71,9 @@ class Host(ProxyHost):
 
     def remove(self) -> dict[str, Any]:
         """Remove the site, as an uninstall does."""
-        return self.load("", files=[], packaged=[], worker_connections=None, absent=[str(self.site)])
+        return self.load(
+            "", files=[], packaged=[], worker_connections=None, absent=[str(self.site)]
+        )
 
     def load_changed(self, version: str) -> bool:
         """Load the configuration; return whether that changed anything."""

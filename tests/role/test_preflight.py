@@ -142,7 +142,9 @@ def test_own_site_may_have_its_own_name(tmp_path: Path) -> None:
 
 def test_directives_of_the_main_context_are_those_of_others(tmp_path: Path) -> None:
     main = tmp_path / "nginx.conf"
-    main.write_text("user www-data;\ninclude main/*;\nevents { multi_accept on; }\nhttp { gzip on; }\n")
+    main.write_text(
+        "user www-data;\ninclude main/*;\nevents { multi_accept on; }\nhttp { gzip on; }\n"
+    )
     (tmp_path / "main").mkdir()
     (tmp_path / "main/90-ours.conf").write_text("worker_shutdown_timeout 60s;")
     (tmp_path / "main/60-other.conf").write_text("# worker_priority 1;\nworker_rlimit_nofile 9;")
