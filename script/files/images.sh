@@ -25,11 +25,11 @@ sources_of() {
   if is_ubuntu "$1"; then origin=Ubuntu components='main|universe'; fi
   # shellcheck disable=SC2016  # apt-get expands these, not the shell
   sources=$(apt-get indextargets --format 'deb $(REPO_URI) $(RELEASE) $(COMPONENT)' 'Identifier: Packages' "Origin: $origin" |
-    sort -u | grep -E " ($components)\$" | sed -E "s/ [a-z]+((-updates|-security)? [a-z]+)\$/ $1\1/" || true)
+    sort -u | grep -E "^deb https?://.* ($components)\$" | sed -E "s/ [a-z]+((-updates|-security)? [a-z]+)\$/ $1\1/" || true)
   if [[ -n $sources ]]; then
     say "$sources"
   elif is_ubuntu "$1"; then
-    printf "deb http://archive.ubuntu.com/ubuntu %s main universe\n" "$1" "$1-updates" "$1-security"
+    printf "deb [signed-by=/usr/share/keyrings/ubuntu-archive-keyring.gpg] http://archive.ubuntu.com/ubuntu %s main universe\n" "$1" "$1-updates" "$1-security"
   fi
 }
 

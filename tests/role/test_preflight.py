@@ -168,7 +168,12 @@ def test_circular_includes_terminate(tmp_path: Path) -> None:
 
 
 def test_host_without_nginx_has_no_other_site(tmp_path: Path) -> None:
-    proxy = {"main": f"{tmp_path}/none", "files": [], "packaged": [], "ports": [HTTPS]}
+    proxy: dict[str, Any] = {
+        "main": f"{tmp_path}/none",
+        "files": [],
+        "packaged": [],
+        "ports": [HTTPS],
+    }
     proxy |= {"names": ["ag-ui.example"], "default_server": True}
     assert problems(tmp_path, proxy=proxy) == []
 

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from tests.scripts.conftest import Checkout
 
 
+UBUNTU_KEYS = "/usr/share/keyrings/ubuntu-archive-keyring.gpg"
+
+
 @pytest.fixture
 def bare(checkout: Checkout) -> Checkout:
     """A machine without the packages, without a working container engine and without sudo."""
@@ -213,7 +216,7 @@ def test_image_of_a_machine_is_built_for_known_releases_only(bare: Checkout) -> 
         (
             "noble",
             [
-                f"deb http://archive.ubuntu.com/ubuntu {suite} main universe"
+                f"deb [signed-by={UBUNTU_KEYS}] http://archive.ubuntu.com/ubuntu {suite} main universe"
                 for suite in ("noble", "noble-updates", "noble-security")
             ],
         ),
