@@ -4,6 +4,7 @@
 
 images=.cache/images
 python_release=trixie
+# shellcheck disable=SC2034  # script/bootstrap reads it
 machine_releases=(bookworm trixie jammy noble)
 machine_include=systemd,systemd-sysv,dbus,sudo,python3,python3-apt,ca-certificates,iproute2,procps
 
