@@ -100,6 +100,15 @@ def test_default_server_of_others_may_stay_beside_a_site_that_is_none(tmp_path: 
     assert problems(tmp_path, proxy=proxy) == []
 
 
+def test_site_that_is_no_default_server_takes_the_place_of_none(tmp_path: Path) -> None:
+    """Nginx would use the role's site, which it reads first."""
+    text = "server { listen 443 ssl; }\nserver { listen 80 default_server; }"
+    proxy = nginx(tmp_path, shop=text) | {"default_server": False}
+    [found] = problems(tmp_path, proxy=proxy)
+    assert "no site of nginx on this host is the default server of port 443" in found
+    assert f"Add default_server to the listen line of {tmp_path}/sites/shop" in found
+
+
 @pytest.mark.parametrize(
     ("text", "port", "name"),
     [
