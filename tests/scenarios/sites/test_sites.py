@@ -103,7 +103,7 @@ def test_target_reaches_only_the_site(site: Site) -> None:
 
 def test_deployment_needs_neither_root_nor_programs_in_tmp(site: Site) -> None:
     assert "noexec" in site.dev.run("findmnt", "--noheadings", "--output=OPTIONS", "/tmp")  # noqa: S108
-    tried = site.dev.host.run("runuser -u operator -- sudo -n true")
+    tried = site.dev.host.run("runuser -u deployer -- sudo -n true")
     assert tried.rc != 0
     assert "password is required" in tried.stderr
 
