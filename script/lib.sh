@@ -6,7 +6,7 @@ top=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 cd -- "$top"
 
 # shellcheck disable=SC2034  # read by the scripts that source this file
-machine_image=ag-ui-systemd:bookworm
+machine_image=ag-ui-systemd
 python_image=ag-ui-python:base
 python_archive=.cache/images/ag-ui-python.tar
 venv=$top/.venv

@@ -11,6 +11,7 @@ from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_comm
     output_of,
 )
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_nginx_files import (
+    Listener,
     is_packaged,
     listeners,
     servers,
@@ -86,14 +87,15 @@ def own_files(proxy: ProxyOptions) -> set[Path]:
 
 def proxy_problems(proxy: ProxyOptions) -> list[str]:
     """Check that the other sites of this nginx and that of the role do not take requests from one another."""
-    problems = name_problems(proxy)
-    return (default_server_problems(proxy) if proxy["default_server"] else []) + problems
-
-
-def default_server_problems(proxy: ProxyOptions) -> list[str]:
-    """Check that no other site of this nginx is the default server on a port of the role."""
     own = own_files(proxy)
     others = [listener for listener in listeners(Path(proxy["main"])) if listener.file not in own]
+    if proxy["default_server"]:
+        return default_server_problems(proxy, others) + name_problems(proxy)
+    return missing_default_problems(proxy, others) + name_problems(proxy)
+
+
+def default_server_problems(proxy: ProxyOptions, others: list[Listener]) -> list[str]:
+    """Check that no other site of this nginx is the default server on a port of the role."""
     return [
         (
             f"{option['variable']}: {other.file} already has the default server of port {other.port} of nginx "
@@ -104,6 +106,23 @@ def default_server_problems(proxy: ProxyOptions) -> list[str]:
         for other in dict.fromkeys(others)
         if other.is_default and other.port == int(option["port"])
     ]
+
+
+def missing_default_problems(proxy: ProxyOptions, others: list[Listener]) -> list[str]:
+    """Check that another site is the default server of each port that other sites have.
+
+    Without one, nginx uses the first site that it reads, which would be that of the role instead of the former one.
+    """
+    problems = []
+    for option in proxy["ports"]:
+        sharing = [other for other in others if other.port == int(option["port"])]
+        if sharing and not any(other.is_default for other in sharing):
+            problems.append(
+                f"ag_ui_default_server is false, but no site of nginx on this host is the default server of port "
+                f"{option['port']}, so the site of the role would take its place. Add default_server to the listen "
+                f"line of {sharing[0].file} or of another site, or set ag_ui_default_server to true."
+            )
+    return problems
 
 
 def name_problems(proxy: ProxyOptions) -> list[str]:

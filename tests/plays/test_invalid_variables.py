@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.site_playbook import DATASTORE_VARIABLES, REQUIRED_VARIABLES, play
+from tests.support.playbook import run_playbook
+from tests.support.site_playbook import (
+    DATASTORE_VARIABLES,
+    REQUIRED_VARIABLES,
+    inventory,
+    play,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,6 +69,8 @@ def invalid_values(tmp_path_factory: pytest.TempPathFactory) -> Run:
         "ag_ui_uid": 0,
         "ag_ui_worker_connections": 5,
         "ag_ui_base_image_archive": "/nonexistent/base.tar",
+        "ag_ui_image_archive_sha256": "abc",
+        "ag_ui_build_no_proxy": "localhost, registry",
     }
     return play(tmp_path_factory.mktemp("forms"), REQUIRED_VARIABLES | wrong)
 
@@ -88,6 +96,8 @@ def invalid_values(tmp_path_factory: pytest.TempPathFactory) -> Run:
         "ag_ui_uid is 0: it must lie between 1 and",
         "ag_ui_worker_connections is 5: it must lie between 512 and",
         "ag_ui_base_image_archive: there is no file /nonexistent/base.tar on the controller",
+        'ag_ui_image_archive_sha256 is "abc": it must be the SHA-256 of the archive as 64 hexadecimal digits',
+        'ag_ui_build_no_proxy is "localhost, registry": it must be host names, addresses or networks',
         "vault.yml, for example to the output of: openssl rand -base64 48",
     ],
 )
@@ -201,6 +211,44 @@ def test_variable_required_by_a_choice_is_named(
     tmp_path: Path, wrong: dict[str, Any], words: str
 ) -> None:
     assert_refused(play(tmp_path, REQUIRED_VARIABLES | wrong), words)
+
+
+def test_damaged_archive_is_refused(tmp_path: Path) -> None:
+    archive = tmp_path / "image.tar.gz"
+    archive.write_bytes(b"the first half of an archive")
+    wrong = {"ag_ui_image_source": "archive", "ag_ui_image_archive": str(archive)}
+    done = play(tmp_path, REQUIRED_VARIABLES | wrong | {"ag_ui_image_archive_sha256": "0" * 64})
+    assert_refused(done, "Nothing was changed. ag_ui_image_archive: ", f"instead of {'0' * 64}")
+    done = play(tmp_path, REQUIRED_VARIABLES | wrong)
+    assert_refused(done, "Nothing was changed. ag_ui_image_archive: ", "is not an archive made by")
+
+
+def test_invalid_proxy_of_the_build_is_refused_without_its_password(tmp_path: Path) -> None:
+    wrong = {"ag_ui_build_http_proxy": "user:hidden-word@proxy:3128"}
+    done = play(tmp_path, REQUIRED_VARIABLES | wrong)
+    assert_refused(done, "ag_ui_build_http_proxy must be an address", "vault.yml")
+    assert "hidden-word" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({}, "To confirm, set -e ag_ui_uninstall=true"),
+        ({"ag_ui_uninstall": "no"}, "To confirm, set -e ag_ui_uninstall=true"),
+        ({"ag_ui_uninstall": True, "ag_ui_uninstall_packages": "some"}, "ag_ui_uninstall_packages"),
+    ],
+    ids=["none", "denied", "wrong type"],
+)
+def test_uninstall_requires_a_confirmation(
+    tmp_path: Path, variables: dict[str, Any], words: str
+) -> None:
+    hosts = inventory(tmp_path, REQUIRED_VARIABLES | variables, None)
+    done = run_playbook(
+        *("--check", "--inventory", hosts, "--extra-vars", '{"ansible_become": false}'),
+        "playbooks/uninstall.yml",
+    )
+    assert_refused(done, words)
+    assert [task for task in done.tasks if "Stop and disable" in task] == []
 
 
 def test_string_instead_of_a_list_is_refused(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ class Host(ProxyHost):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.port, self.other_port = free_port(), free_port()
+        self.changes = folder / "proxy.changes"
         (folder / "sites-enabled/other").write_text(OTHER.format(port=self.other_port))
         self.new_pair()
 
@@ -43,7 +44,9 @@ class Host(ProxyHost):
         """Write the new certificate beside the active one, as the previous tasks do."""
         make_certificate(self.folder / "new", NAME)
 
-    def load(self, version: str, *, check: bool = False, started: bool = True) -> dict[str, Any]:
+    def load(
+        self, version: str, *, check: bool = False, started: bool = True, **options: Any
+    ) -> dict[str, Any]:
         folder = self.folder
         site = SITE.format(port=self.port, folder=folder, version=version)
         files = [{"path": str(self.site), "mode": "0644", "content": site}]
@@ -56,13 +59,21 @@ class Host(ProxyHost):
             "packaged": [f"{folder}/sites-enabled/default"],
             "logs": [f"{folder}/logs/ag-ui.access.log"],
             "worker_connections": 1024,
+            "changes": str(self.changes),
             "stamp": str(self.stamp),
             "started": started,
             "reload_seconds": 2,
             "_ansible_check_mode": check,
             "_ansible_diff": check,
+            **options,
         }
         return run_module("ag_ui_nginx", arguments, folder, self.environment)
+
+    def remove(self) -> dict[str, Any]:
+        """Remove the site, as an uninstall does."""
+        return self.load(
+            "", files=[], packaged=[], worker_connections=None, absent=[str(self.site)]
+        )
 
     def load_changed(self, version: str) -> bool:
         """Load the configuration; return whether that changed anything."""
@@ -274,3 +285,71 @@ def test_logs_are_created_with_private_mode(host: Host) -> None:
     log.chmod(0o644)
     assert host.load_changed("one")
     assert log.stat().st_mode & 0o777 == 0o640
+
+
+def add_example(host: Host, text: str) -> Path:
+    """Add the site that the package of nginx enables; return its link."""
+    example = host.folder / "sites-enabled/default"
+    add_packaged_site(example, text, programs=host.folder / "bin")
+    return example
+
+
+def test_removal_restores_the_configuration_of_others(host: Host) -> None:
+    port = free_port()
+    example = add_example(host, OTHER.format(port=port))
+    target, before = example.readlink(), (host.folder / "nginx.conf").read_bytes()
+    host.load_changed("one")
+    host.load_changed("two")
+    assert not os.path.lexists(example)
+    assert host.remove()["changed"]
+    assert example.readlink() == target
+    assert host.nginx.send(port, GET, tls=False).body == b"other"
+    assert (host.folder / "nginx.conf").read_bytes() == before
+    assert not host.changes.exists()
+    assert not host.remove()["changed"]
+
+
+def test_interrupted_removal_is_completed(host: Host) -> None:
+    port = free_port()
+    example = add_example(host, OTHER.format(port=port))
+    host.load_changed("one")
+    host.kill_caller_at("reload")
+    with pytest.raises(AssertionError):
+        host.remove()
+    host.fail_verbs()
+    assert host.remove()["changed"]
+    assert host.nginx.send(port, GET, tls=False).body == b"other"
+    assert example.is_symlink()
+
+
+def test_packaged_site_stays_away_if_another_took_its_place(host: Host) -> None:
+    # Two default servers of one port, which nginx rejects.
+    default = OTHER.format(port=f"{free_port()} default_server")
+    example = add_example(host, default)
+    host.load_changed("one")
+    (host.folder / "sites-enabled/shop").write_text(default)
+    assert host.remove()["changed"]
+    assert not os.path.lexists(example)
+    assert not host.site.exists()
+
+
+def test_packaged_site_returns_when_the_role_no_longer_replaces_it(host: Host) -> None:
+    example = add_example(host, OTHER.format(port=free_port()))
+    host.load_changed("one")
+    done = host.load("one", packaged=[])
+    assert done["changed"]
+    assert example.is_symlink()
+    assert host.version() == "one"
+    assert not host.load("one", packaged=[])["changed"]
+
+
+def test_more_connections_of_the_host_are_kept(host: Host) -> None:
+    main = host.folder / "nginx.conf"
+    main.write_text(main.read_text().replace("768", "  4096"))
+    host.load_changed("one")
+    assert "worker_connections   4096;" in main.read_text()
+    # The former value counts, not that of the previous run.
+    host.load("one", worker_connections=8192)
+    assert "worker_connections   8192;" in main.read_text()
+    host.load("one", worker_connections=5000)
+    assert "worker_connections   5000;" in main.read_text()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.ansible_module import run_module
+from tests.support.ansible_module import import_util, run_module
 from tests.support.packaged_site import add_packaged_site
 from tests.support.threaded_server import serving
 
@@ -43,6 +43,8 @@ def nginx(folder: Path, **files: str) -> dict[str, Any]:
         "main": str(main),
         "files": [str(sites / "ours")],
         "packaged": [str(sites / "default")],
+        "names": ["ag-ui.example", "www.ag-ui.example"],
+        "default_server": True,
         "ports": [HTTPS, HTTP],
     }
 
@@ -65,7 +67,8 @@ def test_other_default_server_is_reported_with_the_remedy(
     variable = "ag_ui_https_port" if port == 443 else "ag_ui_http_port"
     assert found == (
         f"{variable}: {tmp_path}/sites/shop already has the default server of port {port} of nginx on this host. "
-        f"Take default_server out of its listen line, or set {variable} to another port."
+        f"Take default_server out of its listen line, set {variable} to another port, or set ag_ui_default_server "
+        f"to false."
     )
 
 
@@ -92,6 +95,73 @@ def test_own_site_and_packaged_default_site_are_not_reported(tmp_path: Path) -> 
     assert problems(tmp_path, proxy=proxy) == []
 
 
+def test_default_server_of_others_may_stay_beside_a_site_that_is_none(tmp_path: Path) -> None:
+    proxy = nginx(tmp_path, shop=EXAMPLE) | {"default_server": False}
+    assert problems(tmp_path, proxy=proxy) == []
+
+
+def test_site_that_is_no_default_server_takes_the_place_of_none(tmp_path: Path) -> None:
+    """Nginx would use the role's site, which it reads first."""
+    text = "server { listen 443 ssl; }\nserver { listen 80 default_server; }"
+    proxy = nginx(tmp_path, shop=text) | {"default_server": False}
+    [found] = problems(tmp_path, proxy=proxy)
+    assert "no site of nginx on this host is the default server of port 443" in found
+    assert f"Add default_server to the listen line of {tmp_path}/sites/shop" in found
+
+
+@pytest.mark.parametrize(
+    ("text", "port", "name"),
+    [
+        ("server { listen 443 ssl; server_name WWW.ag-ui.example; }", 443, "www.ag-ui.example"),
+        ("server {\n  server_name shop ag-ui.example;\n}", 80, "ag-ui.example"),
+        (
+            "server { listen 192.0.2.1:443 ssl; location / { return 200; }\nserver_name ag-ui.example; }",
+            443,
+            "ag-ui.example",
+        ),
+    ],
+    ids=["alias", "default port", "one address"],
+)
+def test_other_site_with_the_same_name_is_reported(
+    tmp_path: Path, text: str, port: int, name: str
+) -> None:
+    [found] = problems(tmp_path, proxy=nginx(tmp_path, shop=text))
+    assert f"{tmp_path}/sites/shop already serves {name} on port {port}" in found
+    assert found.startswith("ag_ui_server_name, ag_ui_server_aliases: ")
+    assert f"set {'ag_ui_https_port' if port == 443 else 'ag_ui_http_port'} to another" in found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "server { listen 8080; server_name ag-ui.example; }",
+        "server { listen unix:/run/a.sock; server_name ag-ui.example; }",
+        "server { listen 80; server_name other.example; }\nserver { listen 81; server_name ag-ui.example; }",
+        "upstream ag-ui.example { server 192.0.2.1:443; }",
+    ],
+)
+def test_name_on_other_ports_is_not_reported(tmp_path: Path, text: str) -> None:
+    assert problems(tmp_path, proxy=nginx(tmp_path, shop=text)) == []
+
+
+def test_own_site_may_have_its_own_name(tmp_path: Path) -> None:
+    ours = "server { listen 443 ssl; server_name ag-ui.example; }"
+    assert problems(tmp_path, proxy=nginx(tmp_path, ours=ours)) == []
+
+
+def test_directives_of_the_main_context_are_those_of_others(tmp_path: Path) -> None:
+    main = tmp_path / "nginx.conf"
+    main.write_text(
+        "user www-data;\ninclude main/*;\nevents { multi_accept on; }\nhttp { gzip on; }\n"
+    )
+    (tmp_path / "main").mkdir()
+    (tmp_path / "main/90-ours.conf").write_text("worker_shutdown_timeout 60s;")
+    (tmp_path / "main/60-other.conf").write_text("# worker_priority 1;\nworker_rlimit_nofile 9;")
+    files = import_util("ag_ui_nginx_files")
+    found = files.main_directives(main, {tmp_path / "main/90-ours.conf"})
+    assert found == {"user", "include", "events", "http", "worker_rlimit_nofile"}
+
+
 def test_changed_default_site_is_reported(tmp_path: Path) -> None:
     proxy = nginx(tmp_path)
     site = add_packaged_site(tmp_path / "sites/default", EXAMPLE, programs=tmp_path)
@@ -107,7 +177,13 @@ def test_circular_includes_terminate(tmp_path: Path) -> None:
 
 
 def test_host_without_nginx_has_no_other_site(tmp_path: Path) -> None:
-    proxy = {"main": f"{tmp_path}/none", "files": [], "packaged": [], "ports": [HTTPS]}
+    proxy: dict[str, Any] = {
+        "main": f"{tmp_path}/none",
+        "files": [],
+        "packaged": [],
+        "ports": [HTTPS],
+    }
+    proxy |= {"names": ["ag-ui.example"], "default_server": True}
     assert problems(tmp_path, proxy=proxy) == []
 
 

@@ -61,7 +61,8 @@ def site(inventory: str) -> Iterator[Site]:
     site = Site(inventory)
     site.wait_until_healthy()
     yield site
-    site.redis.close()
+    if "redis" in vars(site):
+        site.redis.close()
 
 
 @pytest.fixture(autouse=True)

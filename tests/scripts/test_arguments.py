@@ -9,7 +9,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.scripts.conftest import Checkout
 
-SCRIPTS = ("bootstrap", "check", "demo", "pin", "test")
+SCRIPTS = ("bootstrap", "check", "demo", "pin", "release", "test")
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

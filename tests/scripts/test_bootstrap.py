@@ -194,3 +194,33 @@ def add_client(checkout: Checkout, name: str) -> Path:
 
 def calls(checkout: Checkout) -> list[str]:
     return (checkout.path / "calls").read_text().splitlines()
+
+
+def test_image_of_a_machine_is_built_for_known_releases_only(bare: Checkout) -> None:
+    done = bare.run("script/bootstrap", "machine", "sid")
+    assert done.returncode == 2
+    assert "unknown release 'sid'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("release", "sources"),
+    [
+        (
+            "bookworm",
+            ["deb http://a/debian bookworm main", "deb http://a/s bookworm-security main"],
+        ),
+        ("trixie", ["deb http://a/debian trixie main", "deb http://a/s trixie-security main"]),
+        # A machine without sources of Ubuntu: mmdebstrap uses its defaults.
+        ("noble", []),
+    ],
+)
+def test_sources_of_a_machine_are_those_of_this_machine(
+    checkout: Checkout, release: str, sources: list[str]
+) -> None:
+    checkout.stub(
+        "apt-get",
+        """case "$*" in *Debian*) echo 'deb http://a/debian bookworm main'
+        echo 'deb http://a/s bookworm-security main';; esac""",
+    )
+    done = checkout.shell('source script/files/images.sh; sources_of "$1"', release)
+    assert done.stdout.splitlines() == sources

@@ -128,7 +128,11 @@ class Site:
     def __init__(self, inventory: str) -> None:
         self._inventory = inventory
         self.dev = _machine(inventory, "ag_ui")
-        self.datastores = _machine(inventory, "shield_datastores")
+
+    @cached_property
+    def datastores(self) -> Machine:
+        """The host on which the role shield_datastores has installed Redis and PostgreSQL."""
+        return _machine(self._inventory, "shield_datastores")
 
     @cached_property
     def gateway(self) -> Machine:
