@@ -54,7 +54,7 @@ def report(run: Run) -> list[str]:
     [lines] = [
         one.result["msg"]
         for one in run.results
-        if one.task == "Verify | Report" and "msg" in one.result
+        if one.task.endswith("Verify | Report") and "msg" in one.result
     ]
     return list(lines)
 
