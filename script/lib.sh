@@ -141,6 +141,9 @@ print_figure() {
   [[ $verdict == ok ]]
 }
 
+# print_measured FOLDER NAME TEXT: prints the value, without a limit.
+print_measured() { printf '  %-46s %8s s\n' "$3" "$(cat -- "$1/$2" 2>/dev/null || say none)"; }
+
 # Puts a string in single quotes, for any POSIX shell.
 quoted() { printf "'%s'" "${1//\'/\'\\\'\'}"; }
 

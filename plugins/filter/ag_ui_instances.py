@@ -41,14 +41,14 @@ def pending_ports(
     return pending
 
 
-def steps(hosts: Iterable[str], hostvars: HostVars) -> list[tuple[str, str]]:
+def steps(hosts: Iterable[str], hostvars: HostVars) -> list[list[str]]:
     """Return host and port of each instance that is switched, in order.
 
     Args:
         hosts: The hosts of the play.
         hostvars: The variables of all hosts; `__ag_ui_pending` is a fact.
     """
-    return [(host, port) for host in hosts for port in hostvars[host].get("__ag_ui_pending", [])]
+    return [[host, port] for host in hosts for port in hostvars[host].get("__ag_ui_pending", [])]
 
 
 def peer_endpoints(

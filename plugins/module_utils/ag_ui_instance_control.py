@@ -280,10 +280,12 @@ class InstanceControl:
         """Start the permanent unit instead of the one under trial, or stop the instance if there is none.
 
         Returns:
-            What runs now.
+            What runs now; empty if there is no unit under trial.
         """
-        text = self.trial.read_text(encoding="utf-8") if self.trial.exists() else ""
-        self.trial.unlink(missing_ok=True)
+        if not self.trial.exists():
+            return ""
+        text = self.trial.read_text(encoding="utf-8")
+        self.trial.unlink()
         systemctl("daemon-reload")
         previous = systemctl("cat", self.unit)
         is_same = previous.returncode == 0 and previous.stdout.endswith(text)

@@ -60,7 +60,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-invocation:
+start_id:
   description: Identifier of this start of the unit, which M(hx_citadel.shield_ag_ui.ag_ui_instance_watch) compares.
   returned: success with O(state=trial)
   type: str
@@ -69,7 +69,7 @@ started_at:
   returned: success with O(state=trial)
   type: float
 result:
-  description: What the instance runs now.
+  description: What the instance runs now; empty if there was no trial.
   returned: with O(state=rolled_back)
   type: str
 reason:
@@ -101,7 +101,7 @@ def start_trial(module: AnsibleModule, control: InstanceControl, params: Options
     if not reason:
         module.exit_json(
             changed=True,
-            invocation=control.instance.invocation(),
+            start_id=control.instance.invocation(),
             started_at=control.instance.started_at,
         )
     last_error = control.instance.last_error()
@@ -141,7 +141,8 @@ def main() -> None:
         start_trial(module, control, params)
     if params["state"] == "committed":
         module.exit_json(changed=control.commit())
-    module.exit_json(changed=True, result=control.roll_back())
+    result = control.roll_back()
+    module.exit_json(changed=bool(result), result=result)
 
 
 if __name__ == "__main__":

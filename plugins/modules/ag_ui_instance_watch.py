@@ -30,7 +30,7 @@ options:
         description: Name of the unit.
         type: str
         required: true
-      invocation:
+      start_id:
         description: Identifier of the start of the unit.
         type: str
         required: true
@@ -56,7 +56,7 @@ author: [Shield AG-UI]
 EXAMPLES = r"""
 - name: Watch an instance for a minute
   hx_citadel.shield_ag_ui.ag_ui_instance_watch:
-    instances: [{unit: ag-ui-backend@8002.service, invocation: "{{ trial.invocation }}", started_at: "{{ trial.started_at }}"}]
+    instances: [{unit: ag-ui-backend@8002.service, start_id: "{{ trial.start_id }}", started_at: "{{ trial.started_at }}"}]
     seconds: 60
 """
 
@@ -67,7 +67,7 @@ class StartedInstance(TypedDict):
     """An element of the option `instances`."""
 
     unit: str
-    invocation: str
+    start_id: str
     started_at: float
 
 
@@ -81,7 +81,7 @@ def main() -> None:
                 "required": True,
                 "options": {
                     "unit": {"type": "str", "required": True},
-                    "invocation": {"type": "str", "required": True},
+                    "start_id": {"type": "str", "required": True},
                     "started_at": {"type": "float", "required": True},
                 },
             },
@@ -99,7 +99,7 @@ def main() -> None:
     for instance in started:
         control = InstanceControl(instance["unit"], *directories)
         control.instance.started_at = instance["started_at"]
-        controls[control] = instance["invocation"]
+        controls[control] = instance["start_id"]
     failure = watch(controls, module.params["seconds"])
     if failure:
         module.fail_json(msg=failure)

@@ -102,7 +102,7 @@ class Host:
         return self.run("ag_ui_instance", {"unit": UNIT, "state": state})
 
     def watch(self, trial: dict[str, Any], seconds: float) -> dict[str, Any]:
-        started = {name: trial[name] for name in ("invocation", "started_at")}
+        started = {name: trial[name] for name in ("start_id", "started_at")}
         instances = [{"unit": UNIT} | started]
         return self.run("ag_ui_instance_watch", {"instances": instances, "seconds": seconds})
 
@@ -159,7 +159,7 @@ def test_reboot_during_a_trial_starts_the_previous_release(host: Host) -> None:
 
 def test_committed_release_is_permanent_and_keeps_running(host: Host) -> None:
     host.keep("old")
-    started = host.start_trial("new")["invocation"]
+    started = host.start_trial("new")["start_id"]
     assert host.end_trial("committed")["changed"]
     assert host.kept == host.running == host.unit_text("new")
     assert list((host.root / "tried").iterdir()) == []

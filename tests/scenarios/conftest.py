@@ -6,7 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.scenarios.support.event_source import Server
+from tests.scenarios.support.experiment import ExperimentFactory
 from tests.scenarios.support.figures import Figures
+from tests.scenarios.support.load import warm_up
+from tests.scenarios.support.load_clients import LoadClients
 from tests.scenarios.support.site import Account, Site
 
 if TYPE_CHECKING:
@@ -86,6 +90,33 @@ def user(site: Site) -> Account:
 def stranger(site: Site) -> Account:
     """A contributor who cannot see the jobs of `user`."""
     return site.account("stranger@example.com", "contributor")
+
+
+@pytest.fixture(scope="session")
+def load_clients(site: Site) -> Iterator[LoadClients]:
+    proxy = site.proxy
+    server = Server(proxy.address, proxy.port, proxy.server_name, site.certificate)
+    with LoadClients(server) as load_clients:
+        yield load_clients
+
+
+@pytest.fixture(scope="session")
+def warm_site(site: Site, user: Account, stranger: Account) -> Site:
+    warm_up(site, (user.id, stranger.id, None, None))
+    return site
+
+
+@pytest.fixture(scope="session")
+def under_load(  # noqa: PLR0913, PLR0917 - fixtures, by name
+    warm_site: Site,
+    load_clients: LoadClients,
+    request: pytest.FixtureRequest,
+    admin: Account,
+    user: Account,
+    stranger: Account,
+) -> ExperimentFactory:
+    figures = request.config.stash[FIGURES]
+    return ExperimentFactory(warm_site, load_clients, figures, (admin, user, stranger))
 
 
 @pytest.fixture(scope="session")

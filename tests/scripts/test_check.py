@@ -137,9 +137,7 @@ def scenarios(prepared: Checkout) -> Checkout:
 
 
 @pytest.mark.parametrize("parts", [["resilience"], ["default", "resilience"]])
-def test_the_output_of_a_parallel_part_is_printed_once(
-    scenarios: Checkout, parts: list[str]
-) -> None:
+def test_the_output_of_each_part_is_printed_once(scenarios: Checkout, parts: list[str]) -> None:
     done = scenarios.run("script/test", *parts)
     assert done.returncode == 0, done.stdout + done.stderr
     for part in parts:
@@ -174,7 +172,28 @@ def test_a_scenario_is_run_as_its_users_run_it(scenarios: Checkout) -> None:
     assert "skipped tests, which fails the run" in done.stdout
 
 
-def test_a_parallel_part_that_fails_fails_the_run(scenarios: Checkout) -> None:
+def test_parts_run_in_parallel(scenarios: Checkout) -> None:
+    """Each scenario waits for the other to begin."""
+    scenarios.stub(
+        "molecule",
+        """
+        touch "begun-$3"
+        for attempt in $(seq 100); do
+          if [ -e begun-default ] && [ -e begun-resilience ]; then
+            mkdir -p .cache/molecule/"$3"
+            echo '<testsuite skipped="0" tests="34">' >.cache/molecule/"$3"/verify.xml
+            exit 0
+          fi
+          sleep 0.1
+        done
+        exit 1
+        """,
+    )
+    done = scenarios.run("script/test", "default", "resilience")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_part_that_fails_beside_another_fails_the_run(scenarios: Checkout) -> None:
     scenarios.stub("molecule", 'echo "this is $3"; [ "$3" = default ]')
     done = scenarios.run("script/test", "default", "resilience")
     assert done.returncode == 1

@@ -78,8 +78,27 @@ def run_playbook(
     *arguments: str | Path, environment: Mapping[str, str] | None = None, timeout: float = 120
 ) -> Run:
     """Run ansible-playbook with these arguments; keeps the colour settings of the user."""
+    with start_playbook(*arguments, environment=environment) as process:
+        try:
+            output, errors = process.communicate(timeout=timeout)
+        except BaseException:
+            process.kill()
+            raise
+    preamble, brace, report = output.partition("{\n")
+    try:
+        report = json.loads(brace + report)
+    except ValueError:
+        return Run(process.returncode, [], {}, output + errors)
+    changes = {host: counts["changed"] for host, counts in report["stats"].items()}
+    return Run(process.returncode, list(_results(report)), changes, preamble + errors)
+
+
+def start_playbook(
+    *arguments: str | Path, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
+    """Start ansible-playbook in a process group of its own, with pipes for its output."""
     tools = Path(sys.executable).parent
-    done = subprocess.run(
+    return subprocess.Popen(
         [tools / "ansible-playbook", *arguments],
         cwd=TOP,
         env={
@@ -91,18 +110,11 @@ def run_playbook(
             **(environment or {}),
             **_JSON,
         },
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
-        timeout=timeout,
+        start_new_session=True,
     )
-    preamble, brace, report = done.stdout.partition("{\n")
-    try:
-        report = json.loads(brace + report)
-    except ValueError:
-        return Run(done.returncode, [], {}, done.stdout + done.stderr)
-    changes = {host: counts["changed"] for host, counts in report["stats"].items()}
-    return Run(done.returncode, list(_results(report)), changes, preamble + done.stderr)
 
 
 def host_variables(inventory: str, host: str, names: Iterable[str]) -> dict[str, str]:

@@ -1,18 +1,20 @@
-"""Deploy the site again with other variables, as an operator does."""
+"""Deploy the site again with other variables, go back, or interrupt a deployment, as an operator may."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import os
+import signal
+from typing import TYPE_CHECKING, Self
 
-from tests.support.playbook import run_playbook
+from tests.support.playbook import run_playbook, start_playbook
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tests.support.playbook import Run
 
-_TIMEOUT_SECONDS = 600
+_TIMEOUT_SECONDS = 900
 
 
 def deploy(
@@ -26,7 +28,42 @@ def deploy(
         tags: The parts to run.
     """
     return run_playbook(
-        *("--inventory", inventory, "--limit", "ag_ui", "--tags", tags),
-        *("--extra-vars", json.dumps(variables or {}), "site.yml"),
-        timeout=_TIMEOUT_SECONDS,
+        *_arguments(inventory, "site.yml", variables), "--tags", tags, timeout=_TIMEOUT_SECONDS
     )
+
+
+def run(inventory: str, playbook: str, variables: Mapping[str, object] | None = None) -> Run:
+    """Run a playbook, such as `playbooks/rollback.yml`, on the backend hosts."""
+    return run_playbook(*_arguments(inventory, playbook, variables), timeout=_TIMEOUT_SECONDS)
+
+
+def _arguments(inventory: str, playbook: str, variables: Mapping[str, object] | None) -> list[str]:
+    return [
+        *("--inventory", inventory, "--limit", "ag_ui"),
+        *("--extra-vars", json.dumps(variables or {}), playbook),
+    ]
+
+
+class RunningDeployment:
+    """A deployment that runs during a block, whose end kills it."""
+
+    def __init__(self, inventory: str, variables: Mapping[str, object] | None = None) -> None:
+        self._arguments = _arguments(inventory, "site.yml", variables)
+
+    def __enter__(self) -> Self:
+        self._process = start_playbook(*self._arguments)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        self._process.communicate()
+
+    def kill(self) -> None:
+        """End the playbook and its workers at once, as a loss of the controller does."""
+        if self.is_running:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None

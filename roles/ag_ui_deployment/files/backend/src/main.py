@@ -34,7 +34,14 @@ from src.services.audit.journal import JOURNAL
 from src.services.auth.errors import LimitReachedError
 from src.utils.logger import configure_logging
 from src.web import authorization_errors, openapi, problems
-from src.web.middleware import Cors, NoMultipart, ProxyHeaders, RequestContext, UnexpectedErrors
+from src.web.middleware import (
+    Cors,
+    NoMultipart,
+    ProxyHeaders,
+    ReadinessGate,
+    RequestContext,
+    UnexpectedErrors,
+)
 
 logger = structlog.get_logger(__name__)
 
@@ -79,6 +86,7 @@ def create_app(settings: Settings) -> FastAPI:
     authorization_errors.install(app)
     openapi.install(app)
     app.add_middleware(NoMultipart)
+    app.add_middleware(ReadinessGate)
     app.add_middleware(UnexpectedErrors)
     app.add_middleware(Cors, origins=settings.CORS_ORIGINS)
     app.add_middleware(RequestContext)

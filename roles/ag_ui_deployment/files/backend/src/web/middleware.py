@@ -23,6 +23,8 @@ from src.web.sse_response import SERVER_SEND
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
 
+    from src.composition.services import Services
+
 logger = structlog.get_logger("access")
 
 PROXY_KEY_HEADER = b"x-ag-ui-proxy-key"
@@ -30,6 +32,8 @@ _REQUEST_ID = re.compile(r"[\w.-]{8,64}", re.ASCII)
 REQUEST_ID_HEADER = "X-Request-ID"
 # Response headers that scripts of other origins may read. The nginx of the role has the same list.
 _EXPOSED_HEADERS = (REQUEST_ID_HEADER, "Location", "Retry-After", "RateLimit", "RateLimit-Policy")
+# Paths for supervisors and monitors, which need an answer from an instance that is not ready.
+_ALWAYS_ANSWERED = ("/health", "/metrics")
 _ALLOW_ORIGINS = "Operators allow the pages of an origin with CORS_ORIGINS."
 
 
@@ -37,6 +41,40 @@ class PreflightRefusedError(DomainError):
     status = 400
     slug = "preflight-refused"
     title = "A page of this origin may not send this request"
+
+
+class StartingError(DomainError):
+    """The instance has never been ready. nginx passes a request with this status to the next one."""
+
+    status = 502
+    slug = "starting"
+    title = "This instance is not ready yet"
+    detail = "Try again: another instance will answer."
+    retry_after = 1
+
+
+class ReadinessGate:
+    """Answers nothing but health checks until the instance has been ready once.
+
+    An instance listens before it is known that it works, and the proxy cannot ask it.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._is_open = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or await self._admits(scope):
+            await self._app(scope, receive, send)
+        else:
+            await respond(StartingError())(scope, receive, send)
+
+    async def _admits(self, scope: Scope) -> bool:
+        if self._is_open or scope["path"].startswith(_ALWAYS_ANSWERED):
+            return True
+        services = cast("Services", scope["state"]["services"])
+        self._is_open = await services.operations.readiness.not_ready_reason() is None
+        return self._is_open
 
 
 class ProxyHeaders:

@@ -1,5 +1,6 @@
 """Which clients are trusted to name the original address of a request."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -11,7 +12,13 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from src.web.middleware import Cors, ProxyHeaders, RequestContext, UnexpectedErrors
+from src.web.middleware import (
+    Cors,
+    ProxyHeaders,
+    ReadinessGate,
+    RequestContext,
+    UnexpectedErrors,
+)
 
 KEY = "k" * 32
 FORWARDED = {"X-Forwarded-For": "192.0.2.7", "X-Forwarded-Proto": "https"}
@@ -81,3 +88,40 @@ async def test_unexpected_error_has_cors_headers() -> None:
     assert answer.json()["type"].endswith(":internal-error")
     assert answer.headers["access-control-allow-origin"] == origin
     assert answer.headers["x-request-id"]
+
+
+class _Readiness:
+    """A readiness service whose answer the test sets."""
+
+    def __init__(self) -> None:
+        self.reason: str | None = "the database schema is not this release's"
+        self.questions = 0
+
+    async def not_ready_reason(self) -> str | None:
+        self.questions += 1
+        return self.reason
+
+
+async def test_instance_answers_only_health_checks_until_it_is_ready() -> None:
+    async def answer(_request: Request) -> JSONResponse:
+        return JSONResponse({})
+
+    paths = ("/api/jobs", "/health", "/health/ready", "/metrics")
+    gate = ReadinessGate(Starlette(routes=[Route(path, answer) for path in paths]))
+    readiness = _Readiness()
+    services = SimpleNamespace(operations=SimpleNamespace(readiness=readiness))
+
+    async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
+        await gate({**scope, "state": {"services": services}}, receive, send)
+
+    transport = httpx.ASGITransport(with_state)
+    async with httpx.AsyncClient(transport=transport, base_url="http://a.example") as client:
+        statuses = {path: (await client.get(path)).status_code for path in paths}
+        assert statuses == {"/api/jobs": 502, "/health": 200, "/health/ready": 200, "/metrics": 200}
+        readiness.reason = None
+        assert (await client.get("/api/jobs")).status_code == 200
+        # While it drains it finishes the requests that have reached it.
+        readiness.reason = "draining"
+        asked = readiness.questions
+        assert (await client.get("/api/jobs")).status_code == 200
+        assert readiness.questions == asked

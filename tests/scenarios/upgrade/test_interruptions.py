@@ -1,0 +1,61 @@
+"""Deployments that a reboot of the host or the loss of the controller interrupts, and two at a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.scenarios.support.deployment import RunningDeployment, deploy
+from tests.scenarios.support.waiting import eventually
+from tests.scenarios.upgrade.test_releases import check_succeeded, reboot, releases
+
+if TYPE_CHECKING:
+    from tests.scenarios.support.site import Site
+
+REACHED_WITHIN = 300.0
+# Keeps an interrupted release different from the one that runs.
+CHANGED = {"ag_ui_log_level": "WARNING", "ag_ui_watch_time": 30}
+
+
+def switched(site: Site, former: str) -> int:
+    """Return how many running instances have another release than the former one."""
+    try:
+        return len([release for release in releases(site).values() if release != former])
+    except AssertionError:
+        # A container was removed between two commands.
+        return 0
+
+
+@pytest.mark.parametrize("instances", [1, 2])
+def test_reboot_in_mid_release_starts_the_former_release(
+    site: Site, inventory: str, instances: int
+) -> None:
+    [former] = set(releases(site).values())
+    with RunningDeployment(inventory, CHANGED) as deployment:
+        eventually(
+            lambda: switched(site, former) >= instances,
+            f"{instances} instances with the release under trial",
+            within=REACHED_WITHIN,
+        )
+        assert deployment.is_running
+        reboot(site)
+    assert set(releases(site).values()) == {former}
+
+
+def test_killed_deployment_is_completed_by_the_next(site: Site, inventory: str) -> None:
+    [former] = set(releases(site).values())
+    with RunningDeployment(inventory, CHANGED) as deployment:
+        eventually(lambda: switched(site, former) >= 1, "a release", within=REACHED_WITHIN)
+        # The lock names who deploys.
+        second = deploy(inventory)
+        assert second.code != 0
+        assert "has the lock of" in second.message
+        deployment.kill()
+    # The controller knows that the process has ended, and takes over its lock.
+    check_succeeded(deploy(inventory))
+    assert set(releases(site).values()) == {former}
+    assert site.dev.run("ls", "/run/systemd/system.control").strip() == ""
+    done = deploy(inventory)
+    check_succeeded(done)
+    assert sum(done.changes.values()) == 0, done.output
