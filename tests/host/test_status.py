@@ -89,7 +89,7 @@ def expire(host: Host, days: int) -> None:
 
 
 CASES: dict[str, tuple[Callable[[Host], Any], int, str, str]] = {
-    "stopped": (stop_one, 1, "instance", "is not ready (inactive): it does not run"),
+    "stopped": (stop_one, 1, "instance", "is not ready (inactive): no response"),
     "drained": (drain_one, 0, "instance", "is drained and stays out"),
     "disabled": (disable_one, 1, "instance", "does not start at boot"),
     "trial": (leave_trial, 1, "trial", "is under trial, which a reboot undoes"),

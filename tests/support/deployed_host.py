@@ -236,6 +236,9 @@ class Answering(BaseHTTPRequestHandler):
         port = self.server.server_address[1]  # type: ignore[index]
         is_proxy = port == self.host.site["https_port"]
         running = self.host.running(self.host.ports[0] if is_proxy else int(port))
+        if not running and not is_proxy:
+            # The client sees a closed connection.
+            return
         status, text = self.answer(running)
         self.send_response(status)
         self.end_headers()
@@ -243,7 +246,7 @@ class Answering(BaseHTTPRequestHandler):
 
     def answer(self, running: str) -> tuple[int, str]:
         if not running:
-            return 503, json.dumps({"detail": "it does not run"})
+            return 502, json.dumps({"detail": "no instance"})
         if self.path == "/metrics":
             if self.headers["Authorization"] != f"Bearer {TOKEN}":
                 return 401, "{}"
