@@ -81,9 +81,7 @@ def test_failed_check_fails_the_play_with_its_remedy(host: Host) -> None:
     run = verify(host)
     assert run.code != 0
     assert "hx-dev-server does not work as it should:" in run.message
-    assert (
-        f"failed instance {host.ports[1]}: is not ready (inactive): no response" in run.message
-    )
+    assert f"failed instance {host.ports[1]}: is not ready (inactive): no response" in run.message
     assert f"→ ag-ui logs {host.ports[1]} has the cause." in run.message
     assert [
         line for line in report(run) if line.startswith("warning  maintenance: is on since now")
