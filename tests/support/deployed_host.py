@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAME = "ag-ui.example"
-TOKEN = "t" * 40
+TOKEN = "it's a token \\ " + "t" * 40
 # Runs the command as this user id, with the description of the site of the test.
 START = """
 import os, sys
@@ -146,7 +146,8 @@ class Host:
         text += "ExecStartPost=curl http://127.0.0.1:%i/health/ready; done\n"
         (folder / "ag-ui-backend@.service").write_text(text)
         (folder / "release.env").write_text(f"AG_UI_IMAGE=image:{name}\n")
-        (folder / "backend.env").write_text(f"METRICS_TOKEN='{TOKEN}'\n")
+        quoted = TOKEN.replace("\\", "\\\\").replace("'", "\\'")
+        (folder / "backend.env").write_text(f"METRICS_TOKEN='{quoted}'\n")
         (folder / "nginx-site.conf").write_text(f"# {self.flag} {site}\n")
         (folder / "nginx-main.conf").write_text("# main\n")
         (folder / "deployed").touch()
