@@ -84,9 +84,9 @@ esac
 """
 ECHO = '#!/bin/sh\nprintf "%s\\n" "$(basename "$0") $*"\n'
 METRICS = """# HELP ag_ui_group_lag Entries
-ag_ui_group_lag 7.0
-ag_ui_group_pending 2.0
-ag_ui_dead_letters_open NaN
+ag_ui_group_lag {lag}
+ag_ui_group_pending {pending}
+ag_ui_dead_letters_open {letters}
 """
 
 
@@ -99,6 +99,7 @@ class Host:
         self.kept, self.tried, self.nginx = root / "kept", root / "tried", root / "nginx"
         for folder in (self.etc / "releases", self.state, self.kept, self.nginx, root / "bin"):
             folder.mkdir(parents=True)
+        self.metrics = {"lag": "7.0", "pending": "2.0", "letters": "NaN"}
         self.flag, self.lock = root / "maintenance", root / "deployment.lock"
         self.site: dict[str, Any] = {
             "server_name": NAME,
@@ -251,7 +252,7 @@ class Answering(BaseHTTPRequestHandler):
         if self.path == "/metrics":
             if self.headers["Authorization"] != f"Bearer {TOKEN}":
                 return 401, "{}"
-            return 200, METRICS
+            return 200, METRICS.format(**self.host.metrics)
         if self.path == "/health" and "degraded" in running:
             checks = {"database": {"status": "down", "detail": "connection refused"}}
             checks["redis"] = {"status": "ok", "detail": "answers"}
