@@ -251,9 +251,12 @@ def _releases(status: SiteStatus) -> Iterator[Check]:
 
 
 def _stream(status: SiteStatus) -> Iterator[Check]:
-    lag, letters = status["lag"], status["dead_letters"]
-    if lag is None:
+    lag, pending, letters = status["lag"], status["pending"], status["dead_letters"]
+    if pending is None:
         yield warning("stream", "it is unknown how many events wait", "See the check of Redis.")
+    elif lag is None:
+        # Redis before version 7.
+        yield ok("stream", f"{pending} events are being stored")
     elif lag > LAG_WARNING:
         yield warning(
             "stream",
@@ -261,7 +264,7 @@ def _stream(status: SiteStatus) -> Iterator[Check]:
             "If the number grows: see the checks of Redis and PostgreSQL, and ag-ui logs.",
         )
     else:
-        yield ok("stream", f"{lag} events wait, {status['pending'] or 0} are being stored")
+        yield ok("stream", f"{lag} events wait, {pending} are being stored")
     if letters:
         yield warning(
             "dead letters",

@@ -202,10 +202,12 @@ def instance_statuses(site: Site) -> list[InstanceStatus]:
 
 
 def setting(file: Path, name: str) -> str:
-    """Read a value of an environment file without its quotes; empty if it has none."""
+    """Read a value of an environment file, which may be quoted as in backend.env; empty if it has none."""
     text = file.read_text(encoding="utf-8") if file.is_file() else ""
-    found = re.search(rf"^{name}=(['\"]?)(.*)\1$", text, re.MULTILINE)
-    return found[2] if found else ""
+    found = re.search(rf"^{name}=('?)(.*)\1$", text, re.MULTILINE)
+    if not found:
+        return ""
+    return re.sub(r"\\(.)", r"\1", found[2]) if found[1] else found[2]
 
 
 def image_of(release: Path) -> str:

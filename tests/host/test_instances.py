@@ -42,6 +42,15 @@ def test_last_instance_is_drained_only_by_force(site: Host) -> None:
     assert site.run("undrain", second).returncode == 0
 
 
+def test_missing_instance_does_not_count_as_another_one(site: Host) -> None:
+    port, other = site.ports
+    (site.state / site.unit(other)).unlink()
+    (site.kept / site.unit(other)).unlink()
+    done = site.run("drain", str(port))
+    assert done.returncode == 4
+    assert "No other instance of this host is ready" in done.stderr
+
+
 @pytest.mark.parametrize("command", ["drain", "start", "logs"])
 def test_unknown_port_is_refused_with_the_known_ones(site: Host, command: str) -> None:
     done = site.run(command, "7")

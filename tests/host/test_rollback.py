@@ -85,6 +85,18 @@ def test_release_that_fails_is_undone(site: Host, release: str, reason: str) -> 
     assert not site.lock.exists()
 
 
+def test_former_release_that_does_not_start_either_is_reported(site: Host) -> None:
+    site.add_release("crashes")
+    port = site.ports[0]
+    unit = site.kept / site.unit(port)
+    unit.write_text(f"{unit.read_text()}# crashes\n")
+    done = site.run("rollback", "crashes")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"Instance {port}: Its previous release does not start either: see journalctl --unit {site.unit(port)}."
+    )
+
+
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [

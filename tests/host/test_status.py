@@ -89,7 +89,7 @@ def expire(host: Host, days: int) -> None:
 
 
 CASES: dict[str, tuple[Callable[[Host], Any], int, str, str]] = {
-    "stopped": (stop_one, 1, "instance", "is not ready (inactive): it does not run"),
+    "stopped": (stop_one, 1, "instance", "is not ready (inactive): no response"),
     "drained": (drain_one, 0, "instance", "is drained and stays out"),
     "disabled": (disable_one, 1, "instance", "does not start at boot"),
     "trial": (leave_trial, 1, "trial", "is under trial, which a reboot undoes"),
@@ -212,3 +212,26 @@ def test_engine_and_systemd_that_do_not_answer_are_no_crash(site: Host) -> None:
     assert done.returncode == 1
     assert "failed   docker.service: is unknown to systemd" in done.stdout
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("metrics", "found"),
+    [
+        (
+            {"letters": "3.0"},
+            {"dead letters": ("warning", "3 entries could not be stored as events")},
+        ),
+        ({"lag": "1001.0"}, {"stream": ("warning", "1001 events wait to be stored")}),
+        # Redis before version 7 does not tell.
+        ({"lag": "NaN"}, {}),
+        (
+            {"lag": "NaN", "pending": "NaN"},
+            {"stream": ("warning", "it is unknown how many events wait")},
+        ),
+    ],
+)
+def test_state_of_the_stream_is_judged(
+    site: Host, metrics: dict[str, str], found: dict[str, tuple[str, str]]
+) -> None:
+    site.metrics |= metrics
+    assert problems(site) == found

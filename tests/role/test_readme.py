@@ -1,4 +1,4 @@
-"""Commands of the README work as described."""
+"""Commands of the README and of docs/operations.md work as described."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_metrics_command_hides_the_token_from_the_process_list(
     environments: Path, host: str, token: str
 ) -> None:
     [command] = re.findall(
-        r"^\| show metrics \| `([^`]+)`", (TOP / "README.md").read_text(), re.MULTILINE
+        r"^curl --config .*$", (TOP / "docs/operations.md").read_text(), re.MULTILINE
     )
     with serving(HTTPServer(("127.0.0.1", 0), Metrics)) as port:
         command = command.replace("/etc/ag-ui/current/backend.env", str(environments / host))

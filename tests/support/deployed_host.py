@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAME = "ag-ui.example"
-TOKEN = "t" * 40
+TOKEN = "it's a token \\ " + "t" * 40
 # Runs the command as this user id, with the description of the site of the test.
 START = """
 import os, sys
@@ -84,9 +84,9 @@ esac
 """
 ECHO = '#!/bin/sh\nprintf "%s\\n" "$(basename "$0") $*"\n'
 METRICS = """# HELP ag_ui_group_lag Entries
-ag_ui_group_lag 7.0
-ag_ui_group_pending 2.0
-ag_ui_dead_letters_open NaN
+ag_ui_group_lag {lag}
+ag_ui_group_pending {pending}
+ag_ui_dead_letters_open {letters}
 """
 
 
@@ -99,6 +99,7 @@ class Host:
         self.kept, self.tried, self.nginx = root / "kept", root / "tried", root / "nginx"
         for folder in (self.etc / "releases", self.state, self.kept, self.nginx, root / "bin"):
             folder.mkdir(parents=True)
+        self.metrics = {"lag": "7.0", "pending": "2.0", "letters": "NaN"}
         self.flag, self.lock = root / "maintenance", root / "deployment.lock"
         self.site: dict[str, Any] = {
             "server_name": NAME,
@@ -146,7 +147,8 @@ class Host:
         text += "ExecStartPost=curl http://127.0.0.1:%i/health/ready; done\n"
         (folder / "ag-ui-backend@.service").write_text(text)
         (folder / "release.env").write_text(f"AG_UI_IMAGE=image:{name}\n")
-        (folder / "backend.env").write_text(f"METRICS_TOKEN='{TOKEN}'\n")
+        quoted = TOKEN.replace("\\", "\\\\").replace("'", "\\'")
+        (folder / "backend.env").write_text(f"METRICS_TOKEN='{quoted}'\n")
         (folder / "nginx-site.conf").write_text(f"# {self.flag} {site}\n")
         (folder / "nginx-main.conf").write_text("# main\n")
         (folder / "deployed").touch()
@@ -236,6 +238,9 @@ class Answering(BaseHTTPRequestHandler):
         port = self.server.server_address[1]  # type: ignore[index]
         is_proxy = port == self.host.site["https_port"]
         running = self.host.running(self.host.ports[0] if is_proxy else int(port))
+        if not running and not is_proxy:
+            # The client sees a closed connection.
+            return
         status, text = self.answer(running)
         self.send_response(status)
         self.end_headers()
@@ -243,11 +248,11 @@ class Answering(BaseHTTPRequestHandler):
 
     def answer(self, running: str) -> tuple[int, str]:
         if not running:
-            return 503, json.dumps({"detail": "it does not run"})
+            return 502, json.dumps({"detail": "no instance"})
         if self.path == "/metrics":
             if self.headers["Authorization"] != f"Bearer {TOKEN}":
                 return 401, "{}"
-            return 200, METRICS
+            return 200, METRICS.format(**self.host.metrics)
         if self.path == "/health" and "degraded" in running:
             checks = {"database": {"status": "down", "detail": "connection refused"}}
             checks["redis"] = {"status": "ok", "detail": "answers"}

@@ -22,6 +22,7 @@ _ag_ui() {
         done
         ;;
       maintenance) words='on off status' ;;
+      *) ;;
     esac
   fi
   mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")

@@ -31,17 +31,17 @@ def control_of(site: Site, port: int) -> InstanceControl:
     Raises:
         CommandError: There is no such instance, or it was never deployed.
     """
-    control = InstanceControl(
-        unit_for(site, port), Path(site["unit_directory"]), Path(site["trial_directory"])
-    )
+    directories = Path(site["unit_directory"]), Path(site["trial_directory"])
+    control = InstanceControl(unit_for(site, port), *directories)
     if not control.permanent.exists():
         raise CommandError(f"{control.unit} is not installed. Deploy to this host.", REFUSED)
     return control
 
 
-def is_ready(control: InstanceControl) -> bool:
+def is_ready(site: Site, port: int) -> bool:
     """Whether an instance takes requests."""
-    return get_json(control.readiness_url)[0] == http.client.OK
+    url = f"http://{site['address']}:{port}/health/ready"
+    return get_json(url)[0] == http.client.OK
 
 
 def show_logs(site: Site, port: int | None, *, follow: bool, since: str, lines: int) -> None:
@@ -80,7 +80,7 @@ def drain(site: Site, port: int, *, force: bool) -> None:
     control = control_of(site, port)
     require_unlocked(site)
     others = [other for other in site["ports"] if other != port]
-    if not force and not any(is_ready(control_of(site, other)) for other in others):
+    if not force and not any(is_ready(site, other) for other in others):
         raise CommandError(
             f"No other instance of this host is ready: without {port} requests would fail. Start another one with "
             "ag-ui start PORT first, or repeat this with --force.",

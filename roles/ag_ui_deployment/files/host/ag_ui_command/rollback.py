@@ -178,10 +178,15 @@ def switch(site: Site, release: Release, ports: list[int], former: str) -> None:
         start_trials(site, release, controls, tried)
         install_proxy(site, release)
     except (CommandError, OSError, KeyboardInterrupt) as error:
+        left = []
         for control in reversed(tried):
-            say(f"Instance {control.port}: going back. {control.roll_back()}")
+            say(f"Instance {control.port}: going back.")
+            result = control.roll_back()
+            if "previous release again" not in result:
+                left.append(f"\nInstance {control.port}: {result}")
         raise CommandError(
             f"{error}\nRelease {release.name} was undone. This host runs release {former or 'none'}."
+            + "".join(left)
         ) from error
     ignore_signals()
     for control in controls:
