@@ -6,16 +6,17 @@ import pytest
 
 from src.config import Settings
 from src.models.second_factor import SecondFactorRow
+from src.services.audit.actors import OPERATOR
 from src.services.audit.checkpoint_signer import CheckpointSigner
 from src.services.audit.keys import AuditKeys
 from src.services.audit.settings_changes import SettingsChanges
-from src.services.audit_logger import AuditLogger
+from src.services.audit_logger import Action, AuditLogger
 from src.services.auth.secret_box import SecretBox
 from src.services.operations.needed_keys import missing_keys
 from src.utils.database import Database
 from tests.support.cli import cli_environment, run
 from tests.support.environment import Environment
-from tests.support.server import Backend
+from tests.support.server import PASSWORD
 
 KEYS = {"JWT_SECRET": "j" * 40, "MFA_KEY": "m" * 40, "AUDIT_KEY": "a" * 40}
 
@@ -29,16 +30,20 @@ async def found(settings: Settings) -> list[str]:
 
 
 @pytest.fixture
-async def used(environment: Environment, backend: Backend) -> Settings:
+async def used(environment: Environment) -> Settings:
     """Settings whose keys have signed and encrypted something."""
-    settings = environment.settings(**KEYS)
-    user = await backend.add_user("alice@shield.test")
+    settings = environment.settings(**KEYS, AUDIT_CHECKPOINT_ENTRIES=1)
+    add = ("users", "add", "alice@shield.test", "--role", "viewer")
+    await run(cli_environment(environment, **KEYS), *add, stdin=f"{PASSWORD}\n")
+    [(user_id,)] = await environment.query("SELECT id FROM users")
     database = Database(settings)
     keys = AuditKeys(settings.audit_keys)
     try:
-        await SettingsChanges(database, keys, AuditLogger(database), settings).compare()
-        await CheckpointSigner(database, keys, settings).sign()
-        await add_second_factor(database, settings, UUID(str(user.id)))
+        audit = AuditLogger(database)
+        await SettingsChanges(database, keys, audit, settings).compare()
+        await audit.record(OPERATOR.audit_event(Action.AUDIT_EXPORT, "audit"))
+        await CheckpointSigner(database, keys, settings).checkpoint_if_due()
+        await add_second_factor(database, settings, UUID(str(user_id)))
     finally:
         await database.close()
     return settings
@@ -54,7 +59,7 @@ async def add_second_factor(database: Database, settings: Settings, owner: UUID)
 async def test_unchanged_and_rotated_keys_are_found(environment: Environment) -> None:
     assert await found(environment.settings(**KEYS)) == []
     rotated = {
-        **{name: "n" * 40 for name in KEYS},
+        **dict.fromkeys(KEYS, "n" * 40),
         "JWT_PREVIOUS_SECRETS": KEYS["JWT_SECRET"],
         "MFA_PREVIOUS_KEYS": KEYS["MFA_KEY"],
         "AUDIT_PREVIOUS_KEYS": KEYS["AUDIT_KEY"],
