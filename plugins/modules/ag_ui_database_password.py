@@ -80,7 +80,9 @@ EXAMPLES = r"""
     previous_password: "{{ former }}"
 """
 
-RETURN = r""" # """
+RETURN = r"""
+# Only the values of all modules.
+"""
 
 
 class Options(TypedDict):
