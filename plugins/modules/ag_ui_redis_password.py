@@ -63,6 +63,10 @@ options:
     description: Whether to remove all passwords except O(password).
     type: bool
     default: false
+  returns_rules:
+    description: Whether to return C(rules).
+    type: bool
+    default: false
   timeout:
     description: Seconds for a connection, and for each response.
     type: float
@@ -85,7 +89,7 @@ accepts_previous:
   returned: success
   type: bool
 rules:
-  description: The line of the user for the configuration of Redis, with digests of passwords; empty if it cannot be read.
+  description: The line of the user for the configuration of Redis, with digests of passwords; empty if it may not be read.
   returned: success
   type: str
 stored:
@@ -107,6 +111,7 @@ class Options(TypedDict):
     previous_password: str
     remove_previous: bool
     remove_others: bool
+    returns_rules: bool
     timeout: float
 
 
@@ -212,7 +217,7 @@ def change(params: Options, *, check_mode: bool) -> Result:
     return Result(
         changed=changed,
         accepts_previous=bool(previous) and account.accepts(previous),
-        rules=account.rules(password),
+        rules=account.rules(password) if params["returns_rules"] else "",
         stored=changed and not check_mode and account.store(password),
     )
 
@@ -230,6 +235,7 @@ def main() -> None:
             "previous_password": {"type": "str", "default": "", "no_log": True},
             "remove_previous": {"type": "bool", "default": False},
             "remove_others": {"type": "bool", "default": False},
+            "returns_rules": {"type": "bool", "default": False},
             "timeout": {"type": "float", "default": 5},
         },
         supports_check_mode=True,
