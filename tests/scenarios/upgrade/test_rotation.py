@@ -15,8 +15,6 @@ from tests.scenarios.support.rotation import interrupt, rotate
 from tests.scenarios.support.site import PASSWORD, Site
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.scenarios.support.http import Answer
     from tests.scenarios.support.site import Account
 
@@ -28,7 +26,12 @@ KEYS = {
     "proxy_key": "PROXY_KEY",
 }
 # Tasks at which a rotation is killed: before the first release, between both, and before its conclusion.
-INTERRUPTIONS = ["Release what accepts", "Switch to the new values", "Conclude", "Store the state"]
+INTERRUPTIONS = [
+    "Release what accepts",
+    "Switch to the new values",
+    "Report the second phase",
+    "Store the state",
+]
 NEW = {"database": "new-of-database/@$'", "owner": "new-of-owner/@$'", "redis": "new-of-redis/@$'"}
 
 
@@ -42,7 +45,9 @@ def settings(inventory: str) -> dict[str, str]:
 
 
 def post(site: Site, path: str, token: str = "", **body: str) -> Answer:
-    return request(site.proxy, "POST", path, token=token or None, json=body)
+    headers = {"Content-Type": "application/json"}
+    sent = json.dumps(body).encode()
+    return request(site.proxy, "POST", path, token=token or None, body=sent, headers=headers)
 
 
 @pytest.fixture(scope="module")
@@ -113,29 +118,30 @@ def test_former_keys_are_removed_after_their_time(
     site: Site, inventory: str, user: Account
 ) -> None:
     state = rotation_state(site)
-    for record in state.values():
-        for accepted in record["accepted"]:
+    # Except that of the audit log, which the newest checkpoint may still need.
+    for name in state.keys() - {"audit_key"}:
+        for accepted in state[name]["accepted"]:
             accepted["until"] = 1
     site.dev.run("sh", "-c", "cat >/etc/ag-ui/secrets/rotation.json", send=json.dumps(state))
     token = site.account(user.email, user.role).token
     with RequestLoad(site.proxy, "/auth/me", token) as load:
-        # The checkpoints of the former key are still stored, and newer ones are signed by the new one.
         done = rotate(inventory, {"ag_ui_rotate_finish": True})
     assert done.code == 0, done.output
     assert load.failed == []
-    assert [name for name in settings(inventory) if "_PREVIOUS_" in name] == []
+    kept = [name for name in settings(inventory) if "_PREVIOUS_" in name]
+    assert kept == ["AUDIT_PREVIOUS_KEYS"]
     assert me(site, token) == 200
 
 
 @pytest.fixture
-def passwords(site: Site) -> Iterator[dict[str, dict[str, object]]]:
+def passwords(site: Site) -> dict[str, dict[str, object]]:
     """Return the variables for the new passwords, and for those of before."""
     old = {
         "database": site.secrets["password of PostgreSQL"],
         "owner": site.secrets["password of the tables' owner"],
         "redis": site.secrets["password of Redis"],
     }
-    yield {"new": _variables(NEW, old), "back": _variables(old, NEW)}
+    return {"new": _variables(NEW, old), "back": _variables(old, NEW)}
 
 
 def _variables(new: dict[str, str], old: dict[str, str]) -> dict[str, object]:
