@@ -63,8 +63,8 @@ def rotation(
 def _results(
     hosts: Iterable[str], hostvars: Hostvars, others: Iterable[Result]
 ) -> dict[str, Result]:
-    read = {result["item"]: result for result in others}
-    return {host: read.get(host, hostvars[host].get("__ag_ui_own_secrets", {})) for host in hosts}
+    own = {host: hostvars[host].get("__ag_ui_own_secrets", {}) for host in hosts}
+    return own | {result["item"]: result for result in others if result["item"] in own}
 
 
 def _newest(results: Mapping[str, Result]) -> dict[str, Record]:

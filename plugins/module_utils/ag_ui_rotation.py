@@ -80,9 +80,19 @@ def confirm(record: Record, until: int) -> Record:
     return Record(serial=record["serial"] + 1, phase=USE, value=record["value"], accepted=accepted)
 
 
-def finish(record: Record, now: int) -> Record:
-    """Remove the former values whose time has passed."""
-    left = [one for one in record["accepted"] if one["until"] is None or one["until"] > now]
+def finish(record: Record, now: int, *, early: bool = False) -> Record:
+    """Remove the former values whose time has passed.
+
+    Args:
+        record: The state.
+        now: The time in seconds since 1970.
+        early: Whether to remove those too whose time has not passed.
+    """
+    left = [
+        one
+        for one in record["accepted"]
+        if one["until"] is None or (one["until"] > now and not early)
+    ]
     if len(left) == len(record["accepted"]):
         return record
     return Record(

@@ -61,6 +61,10 @@ options:
     description: Whether to begin another rotation although the former value is still accepted.
     type: bool
     default: false
+  early:
+    description: Whether V(finish) removes former values before their time.
+    type: bool
+    default: false
 author: [Shield AG-UI]
 """
 
@@ -108,6 +112,7 @@ class Options(TypedDict):
     rotation: dict[str, Record]
     values: dict[str, str]
     again: bool
+    early: bool
 
 
 def next_record(params: Options, name: str, now: int) -> Record | None:
@@ -122,7 +127,7 @@ def next_record(params: Options, name: str, now: int) -> Record | None:
         return use(record)
     if params["step"] == "confirm":
         return confirm(record, now + int(options["lifetime"]))
-    return finish(record, now)
+    return finish(record, now, early=params["early"])
 
 
 def main() -> None:
@@ -139,6 +144,7 @@ def main() -> None:
             "rotation": {"type": "dict", "required": True},
             "values": {"type": "dict", "default": {}},
             "again": {"type": "bool", "default": False},
+            "early": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )

@@ -25,7 +25,7 @@ LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": sys.execut
 GATEWAY_KEY = "sk-of-the-gateway"
 
 
-def rotate(folder: Path, variables: dict[str, Any], *options: str) -> Run:
+def rotate(folder: Path, variables: dict[str, Any], *options: str | Path) -> Run:
     """Run the playbook in check mode on this machine as the only host of the group, besides one that is absent."""
     hosts = {"hx-dev-server": LOCAL, "hx-other-server": LOCAL}
     common = REQUIRED_VARIABLES | {"ag_ui_litellm_url": "http://127.0.0.1:1"}
@@ -33,7 +33,7 @@ def rotate(folder: Path, variables: dict[str, Any], *options: str) -> Run:
     (folder / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": groups}}))
     own = {"ansible_become": False, "__ag_ui_config_dir": str(folder)}
     return run_playbook(
-        *("--check", "--inventory", folder / "hosts.yml", *options),
+        *("--check", "--inventory", str(folder / "hosts.yml"), *options),
         *("--extra-vars", json.dumps(own | variables)),
         "playbooks/rotate_secrets.yml",
         environment={"ANSIBLE_BECOME_ALLOW_SAME_USER": "false"},

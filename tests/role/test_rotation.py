@@ -44,6 +44,9 @@ def test_a_rotation_accepts_before_it_uses_and_expires_former_values() -> None:
     assert confirmed == record(3, "use", "new", old=NOW + HOUR)
     assert steps.finish(confirmed, NOW + HOUR - 1) is confirmed
     assert steps.finish(confirmed, NOW + HOUR) == record(4, "use", "new")
+    # After a leak.
+    assert steps.finish(confirmed, NOW, early=True) == record(4, "use", "new")
+    assert steps.finish(used, NOW, early=True) is used
 
 
 def test_a_step_that_was_taken_changes_nothing() -> None:
