@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -206,3 +207,132 @@ def test_hosts_of_a_group_rotate_together_over_interruptions(tmp_path: Path) -> 
     assert group.value("one", "mfa_key") == "mfa_key-of-the-beginning"
     for run in (begun, used, confirmed):
         assert new not in run.output
+
+
+# In place of the tasks of a deployment: the secrets of the group, and the environment of the backend.
+RELEASE = [
+    {
+        "name": "Set the facts",
+        "ansible.builtin.set_fact": {"__ag_ui_preflight": {"nginx": "1.22.1"}},
+    },
+    {"name": "Secrets", "ansible.builtin.import_tasks": "preflight_secrets.yml"},
+    {"name": "Secrets", "ansible.builtin.import_tasks": "secrets.yml"},
+    {
+        "name": "Set the image",
+        "ansible.builtin.set_fact": {"__ag_ui_gid": 1001, "__ag_ui_image": "image:1"},
+    },
+    {
+        "name": "Set the release",
+        "ansible.builtin.set_fact": {"__ag_ui_release": "{{ __ag_ui_release_name }}"},
+    },
+    {
+        "name": "Fail where the test says so",
+        "ansible.builtin.assert": {"that": "not ('/fail-' ~ inventory_hostname) is exists"},
+    },
+    {
+        "name": "Write the environment",
+        "ansible.builtin.template": {
+            "src": "backend.env.j2",
+            "dest": "{{ __ag_ui_config_dir }}/releases/{{ __ag_ui_release }}",
+        },
+    },
+    {
+        "name": "Append to the list of releases",
+        "ansible.builtin.shell": "echo {{ __ag_ui_release }} >>{{ __ag_ui_config_dir }}/released",
+    },
+]
+DOCKER = """#!/bin/sh
+echo "$*" >>{folder}/docker.log
+"""
+
+
+class Deployed(Group):
+    """A group whose hosts run a release. The role has RELEASE in place of its deployment."""
+
+    def __init__(self, folder: Path, *hosts: str) -> None:
+        super().__init__(folder, *hosts)
+        for host in hosts:
+            (folder / host / "releases").mkdir()
+            (folder / host / "current").symlink_to("releases")
+        source, role = TOP / "roles/ag_ui_deployment", folder / "roles/ag_ui_deployment"
+        (role / "tasks").mkdir(parents=True)
+        for path in source.iterdir():
+            if path.name != "tasks":
+                (role / path.name).symlink_to(path)
+        for path in (source / "tasks").glob("*.yml"):
+            if path.name != "main.yml":
+                (role / "tasks" / path.name).symlink_to(path)
+        tasks = yaml.safe_dump(RELEASE).replace("('/fail-'", f"('{folder}/fail-'")
+        (role / "tasks/main.yml").write_text(tasks)
+        (folder / "bin").mkdir()
+        (folder / "bin/docker").write_text(DOCKER.format(folder=folder))
+        (folder / "bin/docker").chmod(0o755)
+        group = {"hosts": dict.fromkeys(hosts, LOCAL), "vars": REQUIRED_VARIABLES}
+        (folder / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": {"ag_ui": group}}}))
+
+    def rotate(self, **variables: object) -> Run:
+        own = {
+            "ansible_become": False,
+            "__ag_ui_config_dir": f"{self.folder}/{{{{ item | default(inventory_hostname) }}}}",
+        }
+        return run_playbook(
+            *("--inventory", str(self.folder / "hosts.yml")),
+            *("--extra-vars", json.dumps(own | variables)),
+            "playbooks/rotate_secrets.yml",
+            environment={
+                "ANSIBLE_ROLES_PATH": str(self.folder / "roles"),
+                "PATH": f"{self.folder}/bin:{os.environ['PATH']}",
+            },
+            timeout=280,
+        )
+
+    def releases(self, host: str) -> list[dict[str, str]]:
+        """Return the settings of the releases of a host, in their order."""
+        path = self.folder / host / "released"
+        names = path.read_text().split() if path.exists() else []
+        texts = [(self.folder / host / "releases" / name).read_text() for name in names]
+        return [
+            {
+                name: value.strip("'")
+                for name, _, value in (line.partition("=") for line in text.splitlines())
+            }
+            for text in texts
+        ]
+
+
+def test_playbook_releases_both_phases_and_goes_on_after_an_interruption(tmp_path: Path) -> None:
+    group = Deployed(tmp_path, "one", "two")
+    (tmp_path / "fail-two").touch()
+    interrupted = group.rotate(ag_ui_rotate="jwt,mfa")
+    assert interrupted.code != 0
+    # No instance signs with the new key before all accept it.
+    assert group.state("one")["jwt_secret"]["phase"] == "accept"
+    (tmp_path / "fail-two").unlink()
+    done = group.rotate(ag_ui_rotate="jwt,mfa")
+    assert done.code == 0, done.output
+    old = "jwt_secret-of-the-beginning"
+    for host, count in (("one", 3), ("two", 2)):
+        *accepting, using = group.releases(host)
+        assert len(accepting) == count - 1
+        new = using["JWT_SECRET"]
+        for release in accepting:
+            assert (release["JWT_SECRET"], release["JWT_PREVIOUS_SECRETS"]) == (old, new)
+        assert (using["JWT_PREVIOUS_SECRETS"], group.value(host)) == (old, new)
+        assert using["AUDIT_KEY"] == "audit_key-of-the-beginning"
+    assert group.state("one") == group.state("two")
+    assert group.state("one")["mfa_key"]["accepted"][0]["until"] > 0
+    [resealed] = (tmp_path / "docker.log").read_text().splitlines()
+    assert resealed.endswith("image:1 python -m src.cli second-factors reseal")
+    assert "jwt: the new value is in use. The former one is accepted until" in done.output
+    assert new not in done.output
+
+    again = group.rotate(ag_ui_rotate="jwt,mfa")
+    assert again.code == 0, again.output
+    assert group.releases("two")[-1] == using
+    assert len(group.releases("two")) == 3
+
+    finished = group.rotate(ag_ui_rotate_finish=True, ag_ui_rotate_early=True)
+    assert finished.code == 0, finished.output
+    last = group.releases("two")[-1]
+    assert last["JWT_SECRET"] == new
+    assert [name for name in last if "_PREVIOUS_" in name] == []
