@@ -10,6 +10,9 @@ from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-unty
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_connection import (
     RefusedError,
 )
+from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_datastores import (
+    accepts,
+)
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_postgresql import log_in
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_scram import (
     UnverifiedServerError,
@@ -97,15 +100,6 @@ class Options(TypedDict):
     password: str
     previous_password: str
     timeout: float
-
-
-def accepts(server: DatabaseOptions, login: LoginOptions, timeout: float) -> bool:
-    """Whether PostgreSQL accepts a login; errors other than a refusal are raised."""
-    try:
-        log_in(server, login, timeout).close()
-    except RefusedError:
-        return False
-    return True
 
 
 def change(params: Options, *, check_mode: bool) -> bool:
