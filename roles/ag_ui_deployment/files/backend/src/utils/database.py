@@ -150,9 +150,10 @@ def _fall_back_to(
     ) -> DBAPIConnection:
         try:
             return dialect.connect(*arguments, **options)
-        except InvalidAuthorizationSpecificationError:
-            options = options | {"password": password.get_secret_value()}
-            return dialect.connect(*arguments, **options)
+        except Exception as error:
+            if not _caused_by(error, (InvalidAuthorizationSpecificationError,)):
+                raise
+        return dialect.connect(*arguments, **options | {"password": password.get_secret_value()})
 
     return connect
 
