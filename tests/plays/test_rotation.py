@@ -53,7 +53,7 @@ def assert_refused(run: Run, *words: str) -> None:
     ("variables", "words"),
     [
         ({}, ["-e ag_ui_rotate=jwt,mfa", "database_owner, redis, litellm, tls"]),
-        ({"ag_ui_rotate": "jwt,tokens"}, ["ag_ui_rotate (list", "got no match for: tokens"]),
+        ({"ag_ui_rotate": "jwt,tokens"}, ["ag_ui_rotate (list", "Got no match for: tokens"]),
         (
             {"ag_ui_rotate": "jwt,database", "ag_ui_jwt_secret": "x" * 40},
             [
