@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     Sets = Mapping[str, Mapping[str, str]]
     # A registered result of the module ag_ui_secrets.
     Result = Mapping[str, Any]
+    Hostvars = Mapping[str, Mapping[str, Any]]
+    # State of the rotation of a secret, as in the module_utils ag_ui_rotation.
+    Record = Mapping[str, Any]
 
 
 # Secrets that operators may set as ag_ui_NAME.
@@ -18,7 +21,7 @@ _SETTABLE = ("jwt_secret", "mfa_key", "audit_key", "metrics_token")
 
 
 def secret_sets(
-    hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]], others: Iterable[Result]
+    hosts: Iterable[str], hostvars: Hostvars, others: Iterable[Result]
 ) -> dict[str, dict[str, str]]:
     """Collect the secrets of each host of a group.
 
@@ -28,19 +31,54 @@ def secret_sets(
         others: Results of reading the secrets of hosts outside the play, with the host as `item`.
 
     Returns:
-        The secrets by host. What the inventory sets takes precedence over the files of the host.
+        The secrets by host. What the inventory sets takes precedence over the files of the host. A value from before
+        a step of a rotation, in which this host took part, is replaced by the one after it.
     """
-    read = {result["item"]: result.get("values", {}) for result in others}
+    results = _results(hosts, hostvars, others)
+    newest = _newest(results)
     sets: dict[str, dict[str, str]] = {}
-    for host in hosts:
-        variables = hostvars[host]
-        own = variables.get("__ag_ui_own_secrets", {}).get("values", {})
-        inventory = {name: variables.get(f"ag_ui_{name}", "") for name in _SETTABLE}
-        sets[host] = {
-            **read.get(host, own),
-            **{name: value for name, value in inventory.items() if value},
+    for host, result in results.items():
+        own, states = result.get("values", {}), result.get("rotation", {})
+        inventory = {name: hostvars[host].get(f"ag_ui_{name}", "") for name in _SETTABLE}
+        rotated = {
+            name: record["value"]
+            for name, record in newest.items()
+            if name in states or _is_of(record, own.get(name))
         }
+        sets[host] = {**own, **rotated, **{name: it for name, it in inventory.items() if it}}
     return sets
+
+
+def rotation(
+    hosts: Iterable[str], hostvars: Hostvars, others: Iterable[Result]
+) -> dict[str, Record]:
+    """Merge the states of rotations; the arguments are those of `secret_sets`.
+
+    Returns:
+        The latest state of each secret, by its name.
+    """
+    return _newest(_results(hosts, hostvars, others))
+
+
+def _results(
+    hosts: Iterable[str], hostvars: Hostvars, others: Iterable[Result]
+) -> dict[str, Result]:
+    own = {host: hostvars[host].get("__ag_ui_own_secrets", {}) for host in hosts}
+    return own | {result["item"]: result for result in others if result["item"] in own}
+
+
+def _newest(results: Mapping[str, Result]) -> dict[str, Record]:
+    newest: dict[str, Record] = {}
+    for result in results.values():
+        for name, record in result.get("rotation", {}).items():
+            if name not in newest or newest[name]["serial"] < record["serial"]:
+                newest[name] = record
+    return newest
+
+
+def _is_of(record: Record, value: str | None) -> bool:
+    """Whether a value is one of a rotation."""
+    return value in {record["value"], *(one["value"] for one in record["accepted"])}
 
 
 def one_set(sets: Sets) -> dict[str, str]:
@@ -76,6 +114,7 @@ class FilterModule:
         """Return the filters by their names in templates."""
         return {
             "ag_ui_secret_sets": secret_sets,
+            "ag_ui_secret_rotation": rotation,
             "ag_ui_one_set": one_set,
             "ag_ui_differing": differing,
         }

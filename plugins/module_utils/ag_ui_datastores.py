@@ -125,15 +125,42 @@ def database_problems(server: DatabaseOptions, timeout: float) -> list[str]:
 def login_problems(server: DatabaseOptions, login: LoginOptions, timeout: float) -> list[str]:
     """Log in once; all errors of `log_in` except `RefusedError` are raised."""
     try:
-        log_in(server, login, timeout).close()
+        log_in(server, usable_login(server, login, timeout), timeout).close()
     except RefusedError as refusal:
         return [login_problem(server, login, refusal)]
     return []
 
 
+def usable_login(server: DatabaseOptions, login: LoginOptions, timeout: float) -> LoginOptions:
+    """Return the login with its previous password if PostgreSQL accepts only that one, otherwise as it is."""
+    if not login.get("previous_password"):
+        return login
+    previous: LoginOptions = {**login, "password": login["previous_password"]}
+    accepted = (one for one in (login, previous) if accepts(server, one, timeout))
+    return next(accepted, login)
+
+
+def accepts(server: DatabaseOptions, login: LoginOptions, timeout: float) -> bool:
+    """Whether PostgreSQL accepts a login; all errors of `log_in` except `RefusedError` are raised."""
+    try:
+        log_in(server, login, timeout).close()
+    except RefusedError:
+        return False
+    return True
+
+
+def previous_logins(server: DatabaseOptions, timeout: float) -> list[str]:
+    """Return the users for whom PostgreSQL accepts only the previous password."""
+    return [
+        login["user"]
+        for login in server["logins"]
+        if usable_login(server, login, timeout) is not login
+    ]
+
+
 def pool_problems(server: DatabaseOptions, timeout: float) -> list[str]:
     """Detect transaction pooling: one server process serves two connections that are open at once."""
-    login = server["logins"][0]
+    login = usable_login(server, server["logins"][0], timeout)
     try:
         with contextlib.ExitStack() as stack:
             # Fails if a limit allows only one connection; the backend needs several too.

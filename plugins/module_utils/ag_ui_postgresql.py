@@ -55,6 +55,8 @@ class LoginOptions(TypedDict):
     variables: str
     user: str
     password: str
+    # Password to log in with if the server refuses the other; empty for none.
+    previous_password: str
 
 
 class DatabaseOptions(TypedDict):
@@ -202,6 +204,16 @@ class Postgres:
         row = self._message(b"D")
         self._message(b"Z")
         return row
+
+    def execute(self, statement: str) -> None:
+        """Execute a statement.
+
+        Raises:
+            RefusedError: The server refuses it.
+        """
+        self._send(b"Q", statement.encode() + b"\0")
+        self._message(b"C")
+        self._message(b"Z")
 
     def _scram(self, mechanisms: bytes) -> int:
         """Authenticate with SCRAM-SHA-256; return the method of the server's message after its signature."""

@@ -16,6 +16,8 @@ from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_tls 
 MAX_LINE_BYTES = 4096
 # The section `server` of INFO has about a thousand bytes.
 MAX_INFO_BYTES = 1 << 16
+# A Redis has few users.
+MAX_LIST_LINES = 10_000
 
 
 class RedisOptions(TypedDict):
@@ -95,12 +97,27 @@ class Redis:
         reply = self._exchange("INFO", "server")
         if not reply.startswith("$"):
             return ""
-        size = reply[1:]
-        if not re.fullmatch(r"[0-9]{1,9}", size, re.ASCII) or int(size) > MAX_INFO_BYTES:
-            raise ConnectionError("it does not answer as Redis does")
-        text = self._reader.read(int(size) + 2).decode(errors="replace")
+        text = self._bulk_string(reply)
         mode = re.search(r"^redis_mode:(\w+)", text, re.MULTILINE)
         return mode[1] if mode else ""
+
+    def lines(self, *words: str) -> list[str]:
+        """Send one command whose reply is a list of strings.
+
+        Raises:
+            RefusedError: Redis replies with an error, or closes the connection.
+            OSError: The connection breaks, or the reply is not in the Redis protocol.
+        """
+        reply = self._exchange(*words)
+        if reply.startswith("-"):
+            raise RefusedError(reply[1:])
+        if not reply.startswith("*"):
+            raise ConnectionError("it does not answer as Redis does")
+        return [self._bulk_string(self._line()) for _ in range(_size(reply, MAX_LIST_LINES))]
+
+    def _bulk_string(self, header: str) -> str:
+        size = _size(header, MAX_INFO_BYTES)
+        return self._reader.read(size + 2)[:size].decode(errors="replace")
 
     def _exchange(self, *words: str) -> str:
         """Send one command, and return the first line of the reply."""
@@ -109,9 +126,20 @@ class Redis:
             encoded = word.encode()
             frame += b"$%d\r\n%s\r\n" % (len(encoded), encoded)
         self._connection.sendall(frame)
+        return self._line()
+
+    def _line(self) -> str:
         line = self._reader.readline(MAX_LINE_BYTES)
         if not line:
             raise RefusedError("it closed the connection")
         if not line.endswith(b"\r\n"):
             raise ConnectionError("it does not answer as Redis does")
         return line[:-2].decode(errors="replace")
+
+
+def _size(header: str, maximum: int) -> int:
+    """Return the number after the type of a reply."""
+    size = header[1:]
+    if not re.fullmatch(r"[0-9]{1,9}", size, re.ASCII) or int(size) > maximum:
+        raise ConnectionError("it does not answer as Redis does")
+    return int(size)

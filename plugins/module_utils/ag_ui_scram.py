@@ -19,6 +19,9 @@ NONCE_BYTES = 18
 # PostgreSQL's default is 4096, and OWASP recommends 600 000. A million takes about a second; the highest value of
 # scram_iterations, 2147483647, would take a quarter of an hour or more.
 MAX_ITERATIONS = 1_000_000
+# As PostgreSQL by default.
+ITERATIONS = 4096
+SALT_BYTES = 16
 
 SERVER_FIRST = re.compile(r"r=([!-+\--~]+),s=([A-Za-z0-9+/]+={0,2}),i=([1-9][0-9]*)")
 # Characters that SASLprep prohibits, and those that Unicode 3.2 does not assign.
@@ -115,6 +118,23 @@ class ScramClient:
             decode_base64(text[2:]), self._server_signature
         ):
             raise UnverifiedServerError(f"its {MECHANISM} signature is wrong")
+
+
+def verifier(password: str) -> str:
+    """Compute what PostgreSQL stores of a password, so that the password itself need not be sent.
+
+    Args:
+        password: The password, not normalized.
+
+    Returns:
+        The verifier with a random salt; it contains no quotes.
+    """
+    salt = secrets.token_bytes(SALT_BYTES)
+    salted = hashlib.pbkdf2_hmac("sha256", saslprep(password).encode(), salt, ITERATIONS)
+    stored_key = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
+    server_key = hmac.digest(salted, b"Server Key", "sha256")
+    encoded = [base64.b64encode(part).decode() for part in (salt, stored_key, server_key)]
+    return f"{MECHANISM}${ITERATIONS}:{encoded[0]}${encoded[1]}:{encoded[2]}"
 
 
 def decode_base64(text: str) -> bytes:

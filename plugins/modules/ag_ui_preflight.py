@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypedDict
 from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_datastores import (
     database_problems,
+    previous_logins,
     redis_problems,
 )
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_gateway import (
@@ -126,6 +127,10 @@ options:
             description: Password of the role.
             type: str
             default: ""
+          previous_password:
+            description: Password that is accepted too, because it is about to be changed; empty for none.
+            type: str
+            default: ""
   ports:
     description: TCP ports that must be free, or used by the role itself.
     type: list
@@ -225,6 +230,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+previous_logins:
+  description: Roles for which PostgreSQL accepts only the previous password.
+  returned: success
+  type: list
+  elements: str
 problems:
   description: The problems, each with the variable that is wrong and the remedy.
   returned: failure
@@ -302,6 +312,7 @@ LOGIN = {
     "variables": {"type": "str", "required": True},
     "user": {"type": "str", "required": True},
     "password": PASSWORD,
+    "previous_password": PASSWORD,
 }
 DATABASE = {
     "host": {"type": "str", "required": True},
@@ -373,7 +384,14 @@ def main() -> None:
     proxy = params["proxy"]
     directives = main_directives(Path(proxy["main"]), own_files(proxy)) if proxy else set()
     state = host_state(params["packages"], params["certificate"], Path(params["configuration"]))
-    module.exit_json(changed=False, proxy_directives=sorted(directives), **state)
+    database = params["database"]
+    previous = previous_logins(database, params["timeout"]) if database else []
+    module.exit_json(
+        changed=False,
+        proxy_directives=sorted(directives),
+        previous_logins=previous,
+        **state,
+    )
 
 
 if __name__ == "__main__":

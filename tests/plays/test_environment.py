@@ -92,8 +92,34 @@ def test_settings_of_the_role_are_reserved(environments: Path, tmp_path: Path) -
     lines = (environments / "mailing-1").read_text().splitlines()
     written = {line.partition("=")[0] for line in lines if not line.startswith("#")}
     of_the_unit = {"PORT", "REDIS_CONSUMER_NAME"}
-    only_if_given = {"DATABASE_CA", "JWT_PREVIOUS_SECRETS", "LITELLM_API_KEY", "REDIS_CA"}
+    previous = {f"{name}_KEYS" for name in ("AUDIT_PREVIOUS", "MFA_PREVIOUS", "PROXY_PREVIOUS")}
+    previous |= {"DATABASE_PREVIOUS_PASSWORD", "JWT_PREVIOUS_SECRETS", "METRICS_PREVIOUS_TOKENS"}
+    only_if_given = {"DATABASE_CA", "LITELLM_API_KEY", "REDIS_CA"} | previous
     assert sorted(reserved) == sorted(written | of_the_unit | only_if_given)
+
+
+def test_former_secrets_are_accepted_while_they_are_replaced(tmp_path: Path) -> None:
+    facts = {
+        "__ag_ui_generated": {
+            "values": {"proxy_key": "p" * 48, "metrics_token": "m" * 48},
+            "accepted": {"proxy_key": ["q" * 48], "mfa_key": ["n" * 48, "o" * 48]},
+        },
+        "__ag_ui_preflight": {"nginx": "1.22.1", "ipv6": True, "previous_logins": ["shield"]},
+    }
+    given = {
+        "ag_ui_mfa_previous_keys": "k" * 48,
+        "ag_ui_jwt_previous_secrets": "j" * 48,
+        "ag_ui_database_previous_password": "former's",
+    }
+    hosts = inventory({"alone": {"alone-1": given}}, REQUIRED_VARIABLES)
+    folder = render(tmp_path, "backend.env.j2", hosts, json.dumps(facts))
+    lines = (folder / "alone-1").read_text().splitlines()
+    assert [line for line in lines if "_PREVIOUS_" in line] == [
+        f"JWT_PREVIOUS_SECRETS='{'j' * 48}'",
+        f"MFA_PREVIOUS_KEYS='{'n' * 48},{'o' * 48},{'k' * 48}'",
+        f"PROXY_PREVIOUS_KEYS='{'q' * 48}'",
+        r"DATABASE_PREVIOUS_PASSWORD='former\'s'",
+    ]
 
 
 @pytest.mark.parametrize(

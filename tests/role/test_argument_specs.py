@@ -54,7 +54,11 @@ def test_each_default_has_its_specified_type(role: Path) -> None:
 
 def test_each_default_is_one_of_the_choices(role: Path) -> None:
     limited = {name: option for name, option in options(role).items() if "choices" in option}
-    assert [name for name, o in limited.items() if o["default"] not in o["choices"]] == []
+    defaults = {
+        name: option["default"] if option["type"] == "list" else [option["default"]]
+        for name, option in limited.items()
+    }
+    assert [name for name, o in limited.items() if set(defaults[name]) - set(o["choices"])] == []
 
 
 def test_comments_equal_the_descriptions(role: Path) -> None:

@@ -41,7 +41,10 @@ CONTROLLER = {
     )
 }
 # Modules that declare their secret arguments.
-DECLARING = {"hx_citadel.shield_ag_ui.ag_ui_preflight"}
+DECLARING = {
+    f"hx_citadel.shield_ag_ui.ag_ui_{name}"
+    for name in ("preflight", "database_password", "redis_password")
+}
 COMMANDS = {f"ansible.builtin.{name}" for name in ("command", "shell", "raw", "script")}
 
 

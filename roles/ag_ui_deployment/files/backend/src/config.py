@@ -19,6 +19,7 @@ from src.setting_types import (
     CaFile,
     DatabaseUrl,
     HeaderSecret,
+    HeaderSecrets,
     Key,
     Keys,
     Networks,
@@ -108,6 +109,9 @@ class Settings(BaseSettings):
     DATABASE_URL: DatabaseUrl
     """`postgresql://user:password@host:5432/name`; a password is URL-encoded. The only parameter is
     `sslmode`."""
+    DATABASE_PREVIOUS_PASSWORD: SecretStr | None = None
+    """Password to log in with while PostgreSQL refuses the one in `DATABASE_URL`, because it is about
+    to be changed."""
     DATABASE_CA: CaCertificates = ""
     """CA certificates (PEM) to verify PostgreSQL against, instead of the system's; used with the
     `sslmode` `verify-ca` or `verify-full`."""
@@ -185,11 +189,15 @@ class Settings(BaseSettings):
     PROXY_KEY: HeaderSecret = None
     """Key that a proxy must send in `X-AG-UI-Proxy-Key` for its `X-Forwarded-For` to be accepted;
     at least 32 characters."""
+    PROXY_PREVIOUS_KEYS: HeaderSecrets = None
+    """Further keys that are accepted from proxies, separated by commas."""
     PROXY_PORT: int = Field(default=0, ge=0, le=65535)
     """TCP port on which nginx serves HTTPS on this host. `/metrics` shows when the certificate that it
     presents expires; if it is 0, it does not."""
     METRICS_TOKEN: HeaderSecret = None
     """Bearer token that `/metrics` requires, at least 32 characters; if unset, it requires none."""
+    METRICS_PREVIOUS_TOKENS: HeaderSecrets = None
+    """Further tokens that `/metrics` accepts, separated by commas."""
 
     TOOLS_ALLOW_PRIVATE_ADDRESSES: bool = False
     """Whether tools may access internal addresses."""
@@ -301,6 +309,16 @@ class Settings(BaseSettings):
         return [*own, *self.signing_keys, *split_list(previous)]
 
     @property
+    def proxy_keys(self) -> list[str]:
+        """Keys that are accepted from proxies; if there is none, no key is required."""
+        return _with_previous(self.PROXY_KEY, self.PROXY_PREVIOUS_KEYS)
+
+    @property
+    def metrics_tokens(self) -> list[str]:
+        """Tokens that `/metrics` accepts; if there is none, no token is required."""
+        return _with_previous(self.METRICS_TOKEN, self.METRICS_PREVIOUS_TOKENS)
+
+    @property
     def login_budget(self) -> tuple[int, timedelta]:
         """Failed logins that all unknown networks together may make, and the period of the limit."""
         limit = limits.parse(self.RATE_LOGIN_PER_ACCOUNT)
@@ -309,6 +327,10 @@ class Settings(BaseSettings):
     @property
     def trusted_proxies(self) -> list[str]:
         return split_list(self.TRUSTED_PROXIES)
+
+
+def _with_previous(secret: SecretStr | None, previous: SecretStr | None) -> list[str]:
+    return [secret.get_secret_value(), *split_list(previous)] if secret else []
 
 
 def load_settings() -> Settings:

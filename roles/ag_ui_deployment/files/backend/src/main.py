@@ -91,7 +91,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Cors, origins=settings.CORS_ORIGINS)
     app.add_middleware(RequestContext)
     # The only middleware that determines the client address. Added last, so that it runs first.
-    app.add_middleware(ProxyHeaders, trusted_hosts=settings.trusted_proxies, key=settings.PROXY_KEY)
+    app.add_middleware(
+        ProxyHeaders, trusted_hosts=settings.trusted_proxies, keys=settings.proxy_keys
+    )
     app.include_router(health.router)
     app.include_router(metrics.router)
     app.include_router(docs.router)

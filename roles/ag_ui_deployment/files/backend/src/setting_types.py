@@ -72,6 +72,12 @@ def _check_header_secret(value: SecretStr | None) -> SecretStr | None:
     return value
 
 
+def _check_header_secrets(value: SecretStr | None) -> SecretStr | None:
+    for secret in split_list(value):
+        _check_header_secret(SecretStr(secret))
+    return value
+
+
 def _split_url(value: SecretStr, schemes: Collection[str], example: str) -> SplitResult:
     try:
         parts = urlsplit(value.get_secret_value())
@@ -210,6 +216,8 @@ Keys = Annotated[SecretStr | None, AfterValidator(_check_keys)]
 HeaderSecret = Annotated[
     SecretStr | None, AfterValidator(_empty_to_none), AfterValidator(_check_header_secret)
 ]
+# A comma-separated list of them; may be empty.
+HeaderSecrets = Annotated[SecretStr | None, AfterValidator(_check_header_secrets)]
 
 RedisUrl = Annotated[SecretStr, AfterValidator(_check_redis_url)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_check_database_url)]

@@ -33,7 +33,9 @@ def _migrate(settings: Settings, options: argparse.Namespace) -> None:
         owner_url = url.set(username=options.owner, password=password).render_as_string(
             hide_password=False
         )
-        settings = settings.model_copy(update={"DATABASE_URL": SecretStr(owner_url)})
+        settings = settings.model_copy(
+            update={"DATABASE_URL": SecretStr(owner_url), "DATABASE_PREVIOUS_PASSWORD": None}
+        )
 
     async def run() -> None:
         database = Database(settings, statement_timeout=None)

@@ -13,9 +13,18 @@ async def of_user(session: AsyncSession, user_id: UUID) -> SecondFactorRow | Non
     return await session.get(SecondFactorRow, user_id)
 
 
-async def all_for_update(session: AsyncSession) -> list[SecondFactorRow]:
-    """Read all second factors and lock them until the end of the transaction."""
-    statement = select(SecondFactorRow).order_by(SecondFactorRow.user_id).with_for_update()
+async def after(
+    session: AsyncSession, user_id: UUID | None, limit: int, *, lock: bool = False
+) -> list[SecondFactorRow]:
+    """Read second factors in the order of their users, after a user (None: from the first on).
+
+    With `lock` they are locked until the end of the transaction.
+    """
+    statement = select(SecondFactorRow).order_by(SecondFactorRow.user_id).limit(limit)
+    if user_id is not None:
+        statement = statement.where(SecondFactorRow.user_id > user_id)
+    if lock:
+        statement = statement.with_for_update()
     return list(await session.scalars(statement))
 
 

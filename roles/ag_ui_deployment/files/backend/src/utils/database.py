@@ -1,7 +1,7 @@
 """The PostgreSQL engine and sessions, and the classification of database errors."""
 
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -24,7 +24,8 @@ from asyncpg.exceptions import (
     ReadOnlySQLTransactionError,
     SerializationError,
 )
-from sqlalchemy import event, func, make_url, select, text
+from pydantic import SecretStr
+from sqlalchemy import Dialect, event, func, make_url, select, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -78,6 +79,9 @@ class Database:
             },
         )
         event.listen(self.engine.sync_engine, "connect", _bound_idle_transactions)
+        if settings.DATABASE_PREVIOUS_PASSWORD:
+            connect = _fall_back_to(settings.DATABASE_PREVIOUS_PASSWORD)
+            event.listen(self.engine.sync_engine, "do_connect", connect)
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
 
     @asynccontextmanager
@@ -131,6 +135,27 @@ def _ssl_of(mode: str, ca: str | None) -> ssl.SSLContext | str | bool:
     if mode == "require":
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def _fall_back_to(
+    password: SecretStr,
+) -> Callable[[Dialect, object, list[Any], dict[str, Any]], DBAPIConnection]:
+    """Log in with this password if PostgreSQL refuses the one of the URL.
+
+    While a password is being changed, instances thus log in before and after the change.
+    """
+
+    def connect(
+        dialect: Dialect, _record: object, arguments: list[Any], options: dict[str, Any]
+    ) -> DBAPIConnection:
+        try:
+            return dialect.connect(*arguments, **options)
+        except Exception as error:
+            if not _caused_by(error, (InvalidAuthorizationSpecificationError,)):
+                raise
+        return dialect.connect(*arguments, **options | {"password": password.get_secret_value()})
+
+    return connect
 
 
 def _bound_idle_transactions(connection: DBAPIConnection, _record: object) -> None:

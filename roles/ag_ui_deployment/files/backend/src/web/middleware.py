@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, cast
 from uuid import uuid4
 
 import structlog
-from pydantic import SecretStr
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
@@ -81,15 +80,15 @@ class ProxyHeaders:
     """Accepts X-Forwarded-For and X-Forwarded-Proto only from trusted proxies.
 
     Every user of a host can connect from its addresses. If the proxies have a key, a request must
-    therefore contain it too.
+    therefore contain one of `keys` too.
     """
 
-    def __init__(self, app: ASGIApp, trusted_hosts: list[str], key: SecretStr | None) -> None:
+    def __init__(self, app: ASGIApp, trusted_hosts: list[str], keys: Sequence[str]) -> None:
         self._app = app
         # uvicorn defines its own types of the ASGI interface.
         trusting_app = ProxyHeadersMiddleware(cast("ASGI3Application", app), trusted_hosts)
         self._trusting_app = cast("ASGIApp", trusting_app)
-        self._key = key.get_secret_value().encode() if key else None
+        self._keys = [key.encode() for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -97,8 +96,9 @@ class ProxyHeaders:
             return
         presented_keys = [value for name, value in scope["headers"] if name == PROXY_KEY_HEADER]
         scope["headers"] = [pair for pair in scope["headers"] if pair[0] != PROXY_KEY_HEADER]
-        is_trusted = self._key is None or (
-            len(presented_keys) == 1 and compare_digest(presented_keys[0], self._key)
+        is_trusted = not self._keys or (
+            len(presented_keys) == 1
+            and any(compare_digest(presented_keys[0], key) for key in self._keys)
         )
         await (self._trusting_app if is_trusted else self._app)(scope, receive, send)
 

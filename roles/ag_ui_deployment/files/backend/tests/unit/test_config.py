@@ -125,6 +125,8 @@ def test_invalid_origin_is_reported(monkeypatch: pytest.MonkeyPatch, text: str) 
         ("PROXY_KEY", "short", "at least 32 characters"),
         ("PROXY_KEY", '"; deny all; #' + "x" * 32, "letters, digits and"),
         ("METRICS_TOKEN", "x" * 31, "at least 32 characters"),
+        ("PROXY_PREVIOUS_KEYS", "x" * 32 + ",short", "at least 32 characters"),
+        ("METRICS_PREVIOUS_TOKENS", "x" * 32 + ',"' + "x" * 32, "letters, digits and"),
         ("JWT_ALGORITHM", "none", "HS256"),
         ("JWT_ALGORITHM", "RS256", "HS256"),
         ("DATABASE_URL", "mysql://u:p@h/d", "postgresql://"),
@@ -224,3 +226,14 @@ def test_own_key_precedes_signing_keys(kind: str) -> None:
     assert keys() == keys(KEY="") == keys(KEY=" ") == signing
     given = keys(KEY="k" * 32, PREVIOUS_KEYS=f" {'p' * 32} ,{'q' * 32},")
     assert given == ["k" * 32, *signing, "p" * 32, "q" * 32]
+
+
+def test_previous_header_secrets_count_beside_the_current_ones() -> None:
+    settings = settings_of(
+        PROXY_KEY="p" * 32,
+        PROXY_PREVIOUS_KEYS="q" * 32 + ", " + "r" * 32,
+        METRICS_PREVIOUS_TOKENS="m" * 32,
+    )
+    assert settings.proxy_keys == ["p" * 32, "q" * 32, "r" * 32]
+    # Previous secrets alone would require what no deployment sends.
+    assert settings.metrics_tokens == []

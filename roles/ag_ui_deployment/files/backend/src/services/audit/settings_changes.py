@@ -37,7 +37,7 @@ class SettingsChanges(BackgroundTask):
         self._keys = keys
         self._audit = audit
         self._contents = {
-            name: _content(name, getattr(settings, name))
+            name: setting_content(name, getattr(settings, name))
             for name in sorted(Settings.model_fields)
             if name not in _PER_INSTANCE
         }
@@ -91,6 +91,7 @@ class SettingsChanges(BackgroundTask):
                 await self._stop.wait()
 
 
-def _content(name: str, value: object) -> bytes:
+def setting_content(name: str, value: object) -> bytes:
+    """What the digest of a setting is computed of."""
     plain = value.get_secret_value() if isinstance(value, SecretStr) else value
     return orjson.dumps([name, plain])

@@ -17,6 +17,15 @@ class SecretBox:
 
     def __init__(self, keys: list[str]) -> None:
         self._fernet = derive_fernet(keys, _PURPOSE)
+        self._current = derive_fernet(keys[:1], _PURPOSE)
+
+    def is_current(self, ciphertext: str) -> bool:
+        """Whether a secret is encrypted with the first key."""
+        try:
+            self._current.decrypt(ciphertext)
+        except InvalidToken:
+            return False
+        return True
 
     def encrypt(self, owner: UUID, secret: str) -> str:
         return self._fernet.encrypt(f"{owner}:{secret}".encode()).decode()

@@ -10,6 +10,7 @@ import pyotp
 import pytest
 
 from src import cli
+from src.commands import second_factors
 from src.models.permissions import Role
 from src.models.user import User
 from src.services.audit_logger import Action, Outcome
@@ -348,6 +349,23 @@ async def test_operator_re_encrypts_all_secrets(
     check_problem(unreadable, 503, "second-factor-unreadable")
     async with running(environment.settings(MFA_KEY="n" * 40), healthy=False) as other:
         await login_with(other, clock, secret)
+
+
+async def test_re_encryption_continues_over_batches_and_keeps_what_is_current(
+    backend: Backend,
+    clock: Clock,
+    operator: Operator,
+    environment: Environment,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(second_factors, "_BATCH", 2)
+    for number in range(5):
+        await enable(backend, await backend.add_user(f"user{number}@shield.test"), clock)
+    assert await operator(MFA_KEY="m" * 40) == (0, "sealed 5")
+    stored = "SELECT user_id, sealed_secret FROM second_factors ORDER BY user_id"
+    before = await environment.query(stored)
+    assert await operator(MFA_KEY="m" * 40) == (0, "sealed 5")
+    assert await environment.query(stored) == before
 
 
 async def test_second_factor_is_revealed_only_after_the_password(

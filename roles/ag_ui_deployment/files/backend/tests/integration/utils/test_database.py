@@ -1,6 +1,7 @@
-"""PostgreSQL over TLS, as the URL requires."""
+"""PostgreSQL over TLS, as the URL requires, and with either password while it is being changed."""
 
 from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
@@ -66,3 +67,29 @@ async def test_untrusted_certificate_is_an_outage_with_its_reason(
         await is_encrypted(environment, host, mode, authority if with_ca else "")
     assert is_outage(caught.value)
     assert "certificate that is not trusted" in explain(caught.value)
+
+
+async def test_either_password_logs_in_while_it_is_changed(environment: Environment) -> None:
+    parts = urlsplit(environment.database_url)
+    role, host = f"changed_{uuid4().hex}", parts.netloc.rpartition("@")[2]
+    await environment.query(f"CREATE ROLE {role} LOGIN PASSWORD 'former'")
+    url = urlunsplit(parts._replace(netloc=f"{role}:new@{host}"))
+    settings = environment.settings(DATABASE_URL=url, DATABASE_PREVIOUS_PASSWORD="former")
+    database, without = Database(settings), Database(environment.settings(DATABASE_URL=url))
+    try:
+        await database.ping()
+        with pytest.raises(DATABASE_ERRORS):
+            await without.ping()
+        await environment.query(f"ALTER ROLE {role} PASSWORD 'new'")
+        # The open connection is kept, and a new one uses the new password.
+        async with database.engine.connect() as first, database.engine.connect() as second:
+            for connection in (first, second):
+                assert await connection.scalar(text("SELECT current_user")) == role
+        await environment.query(f"ALTER ROLE {role} PASSWORD 'neither'")
+        with pytest.raises(DATABASE_ERRORS, match="password authentication failed"):
+            async with database.engine.connect(), database.engine.connect():
+                await database.ping()
+    finally:
+        await database.close()
+        await without.close()
+        await environment.query(f"DROP ROLE {role}")

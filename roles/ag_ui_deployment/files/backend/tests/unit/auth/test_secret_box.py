@@ -43,6 +43,12 @@ def test_keys_can_be_rotated() -> None:
         SecretBox(settings_of(JWT_SECRET="i" * 40).mfa_keys).decrypt(owner, sealed)
 
 
+def test_only_what_the_first_key_encrypted_is_current() -> None:
+    old, new = SecretBox(["m" * 40]), SecretBox(["n" * 40, "m" * 40])
+    assert new.is_current(new.encrypt(uuid4(), SECRET))
+    assert not new.is_current(old.encrypt(uuid4(), SECRET))
+
+
 def test_without_own_key_the_signing_key_encrypts() -> None:
     """The previous keys only decrypt."""
     owner = uuid4()

@@ -5,7 +5,6 @@ from typing import Any
 
 import httpx
 import pytest
-from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -35,9 +34,9 @@ async def _echo(request: Request) -> JSONResponse:
     )
 
 
-async def _ask(key: str | None, headers: list[tuple[str, str]], came_from: str) -> dict[str, Any]:
+async def _ask(keys: list[str], headers: list[tuple[str, str]], came_from: str) -> dict[str, Any]:
     app = Starlette(routes=[Route("/", _echo)])
-    guarded = ProxyHeaders(app, ["127.0.0.1", "10.0.0.0/8"], SecretStr(key) if key else None)
+    guarded = ProxyHeaders(app, ["127.0.0.1", "10.0.0.0/8"], keys)
     transport = httpx.ASGITransport(guarded, client=(came_from, 1234))
     async with httpx.AsyncClient(transport=transport, base_url="http://a.example") as client:
         answer = await client.get("/", headers=[*FORWARDED.items(), *headers])
@@ -68,11 +67,17 @@ async def test_forwarded_headers_need_a_trusted_proxy_with_the_key(
     key: str | None, shown: list[str], came_from: str, client: str
 ) -> None:
     headers = [("X-AG-UI-Proxy-Key", value) for value in shown]
-    echoed = await _ask(key, headers, came_from)
+    echoed = await _ask([key] if key else [], headers, came_from)
     assert echoed["client"] == client
     assert echoed["scheme"] == ("https" if client == "192.0.2.7" else "http")
     # The application behind the middleware does not see the key.
     assert "x-ag-ui-proxy-key" not in echoed["headers"]
+
+
+@pytest.mark.parametrize(("shown", "client"), [("n" * 32, "192.0.2.7"), ("x" * 32, "127.0.0.1")])
+async def test_each_of_several_proxy_keys_is_accepted(shown: str, client: str) -> None:
+    echoed = await _ask([KEY, "n" * 32], [("X-AG-UI-Proxy-Key", shown)], "127.0.0.1")
+    assert echoed["client"] == client
 
 
 async def test_unexpected_error_has_cors_headers() -> None:

@@ -1,0 +1,62 @@
+"""Rotate the secrets of the site, as an operator does, also with an interruption."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.support.playbook import TOP, run_playbook
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tests.support.playbook import Run
+
+_PLAYBOOK = "playbooks/rotate_secrets.yml"
+_TIMEOUT_SECONDS = 900
+
+
+def rotate(inventory: str, variables: Mapping[str, object]) -> Run:
+    """Run the playbook with these variables on all hosts."""
+    return run_playbook(
+        *("--inventory", inventory, "--extra-vars", json.dumps(variables), _PLAYBOOK),
+        timeout=_TIMEOUT_SECONDS,
+    )
+
+
+def interrupt(inventory: str, variables: Mapping[str, object], task: str) -> None:
+    """Run the playbook, and kill it with all of its processes when a task with this name begins."""
+    tools = Path(sys.executable).parent
+    environment = {
+        "ANSIBLE_CONFIG": str(TOP / "ansible.cfg"),
+        "ANSIBLE_ROLES_PATH": str(TOP / "roles"),
+        "ANSIBLE_NOCOLOR": "1",
+        "LC_ALL": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+        "PATH": f"{tools}:{os.environ['PATH']}",
+    }
+    arguments = ("--inventory", inventory, "--extra-vars", json.dumps(variables), _PLAYBOOK)
+    process = subprocess.Popen(
+        [tools / "ansible-playbook", *arguments],
+        cwd=TOP,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    seen = []
+    for line in process.stdout:
+        seen.append(line)
+        if line.startswith("TASK [") and task in line:
+            break
+    else:
+        raise AssertionError(f"the playbook ended before {task}:\n{''.join(seen)}")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
