@@ -3,11 +3,16 @@
 Redis trims old entries whether or not they were read. Whenever the last position is no longer
 retained, the counters of Redis tell whether entries are missing. Missing entries that PostgreSQL
 has are published in their place. Entries that are nowhere are reported to all clients.
+
+After a failover or a crash of Redis the stream may lack the last entries, of which some were
+published. The number of entries that Redis has added is then less than the number that was read,
+also if new entries have followed. How many were lost unread is unknown, so all clients are told.
 """
 
 import asyncio
 from collections.abc import Collection, Iterator, Sequence
-from typing import cast
+from pathlib import Path
+from typing import NamedTuple, Self, cast
 
 import structlog
 from redis.asyncio import Redis
@@ -32,6 +37,21 @@ _CHUNK_BYTES = 1024 * 1024
 # Timeout of loading the history of jobs, and the pause after a failure, in seconds.
 _REHYDRATE_TIMEOUT = 2.0
 _REHYDRATE_PAUSE = 5.0
+
+
+_END_SCRIPT = Path(__file__).with_name("stream_end.lua").read_text()
+
+
+class _StreamEnd(NamedTuple):
+    """The number of retained entries, that of entries ever added, and the id of the last one."""
+
+    length: int
+    added: int
+    last: StreamId
+
+    @classmethod
+    def of(cls, length: int, added: int, last: bytes) -> Self:
+        return cls(length, added, read_id(last))
 
 
 class StreamTailer(BackgroundTask):
@@ -96,27 +116,30 @@ class StreamTailer(BackgroundTask):
     async def _follow(self, backoff: Backoff) -> None:
         while not self._stop.is_set():
             requested = self._page_size.entries
-            rows, retained = await self._read(requested)
+            rows, end = await self._read(requested)
             self.status = "following"
             backoff.reset()
-            if await self._may_have_missed(rows, requested, retained):
+            if self._lacks_read_entries(rows, end):
+                self._continue_after_loss(end)
+            elif await self._may_have_missed(rows, requested, end.length):
                 await self._recover_missed(rows)
             if rows:
                 await self._publish_rows(rows)
             if len(rows) < requested:
+                self._find_number(end)
                 self._hub.started.set()
 
-    async def _read(self, maximum: int) -> tuple[list[Row], int]:
-        """Returns the next entries, and how many entries Redis retained at that moment."""
+    async def _read(self, maximum: int) -> tuple[list[Row], _StreamEnd]:
+        """Returns the next entries, and the end of the stream right after that."""
         # The first clients wait until everything has been read: do not block for more.
         block = BLOCK_MS if self._hub.started.is_set() else None
         async with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.xread({self._stream: str(self._hub.last_id)}, count=maximum, block=block)
-            pipeline.xlen(self._stream)
-            response, retained = await pipeline.execute()
+            pipeline.eval(_END_SCRIPT, 1, self._stream)
+            response, end = await pipeline.execute()
         rows = stream_rows(response)
         self._page_size.adjust(len(rows), sum(map(row_bytes, rows)))
-        return rows, retained
+        return rows, _StreamEnd.of(*end)
 
     async def _publish_rows(self, rows: Sequence[Row]) -> None:
         for chunk in _chunks(rows):
@@ -126,6 +149,29 @@ class StreamTailer(BackgroundTask):
             await asyncio.sleep(0)
         self._position = self._position.advanced(_id(rows[-1]), len(rows))
         self._metrics.events_read.inc(len(rows))
+
+    # Entries that Redis lost after they were read
+
+    def _lacks_read_entries(self, rows: Sequence[Row], end: _StreamEnd) -> bool:
+        number = self._position.number
+        return number is not None and end.added < number + len(rows)
+
+    def _continue_after_loss(self, end: _StreamEnd) -> None:
+        """Reports the loss, and continues before the entries that may follow.
+
+        Their ids are below that of the last one if the clock of the new primary is behind.
+        """
+        position = self._position
+        self._report_gap(Gap("unknown", position.id, position.id.next()))
+        self._position = position._replace(number=None)
+        if ZERO < end.last < self._hub.last_id:
+            self._hub.step_back(end.last)
+
+    def _find_number(self, end: _StreamEnd) -> None:
+        """Sets an unknown number of the position, if no entry follows it."""
+        position = self._position
+        if position.number is None and end.last <= position.id:
+            self._position = StreamPosition(position.id, end.added, end.last)
 
     # Entries that Redis may have trimmed before they were read
 
