@@ -88,4 +88,4 @@ def test_wrong_redis_password_is_reported(tmp_path: Path) -> None:
 def test_redis_sentinel_is_refused(tmp_path: Path) -> None:
     [found] = problems(tmp_path, redis=redis("TEST_REDIS_SENTINEL"))
     assert found.startswith("ag_ui_redis_host, ag_ui_redis_port: ")
-    assert "is a Redis sentinel, which is not supported" in found
+    assert "is a Redis sentinel, which is not supported here" in found

@@ -32,6 +32,8 @@ _HEADER_SECRET = re.compile(rf"[\w.~+/=-]{{{_KEY_MIN_BYTES},}}", re.ASCII)
 _ASYNC_DRIVER = "postgresql+asyncpg"
 # The names that libpq uses.
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+# An IPv6 address in brackets is none.
+_JSON_LIST = re.compile(r'\s*\[\s*["\]]')
 _ENDPOINT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}", re.ASCII)
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -140,12 +142,12 @@ def _check_site_url(value: str) -> str:
 def _split_items(value: object) -> object:
     if not isinstance(value, str):
         return value
-    if value.lstrip().startswith('["'):
+    if _JSON_LIST.match(value):
         try:
             return orjson.loads(value)
         except orjson.JSONDecodeError as error:
             raise ValueError(f"is no JSON list ({error}); separate the items by commas") from None
-    return [] if value.strip() == "[]" else split_list(value)
+    return split_list(value)
 
 
 def split_endpoint(endpoint: str) -> tuple[str, int]:

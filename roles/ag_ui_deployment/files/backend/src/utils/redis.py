@@ -97,7 +97,7 @@ class SentinelLookup:
         }
         if settings.REDIS_URL.get_secret_value().startswith("rediss:"):
             options |= {"ssl": True, "ssl_ca_data": settings.REDIS_CA or None}
-        self._sentinel = Sentinel(settings.redis_sentinels, sentinel_kwargs=options)
+        self._sentinel = Sentinel(settings.redis_sentinels, sentinel_kwargs=options)  # type: ignore[no-untyped-call]  # redis-py lacks types here
         self._service = settings.REDIS_SENTINEL_SERVICE
         self._task: asyncio.Task[tuple[str, int]] | None = None
         self._asked_at = 0.0
