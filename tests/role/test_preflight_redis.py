@@ -178,7 +178,11 @@ def sentinel_of(primary: int | None) -> FakeRedis:
     return sentinel
 
 
-SENTINEL = {"sentinel_service": "shield", "sentinel_user": "watch", "sentinel_password": "word"}
+SENTINEL: dict[str, Any] = {
+    "sentinel_service": "shield",
+    "sentinel_user": "watch",
+    "sentinel_password": "word",
+}
 UNUSED = "127.0.0.1:1"
 
 
