@@ -11,8 +11,7 @@ also if new entries have followed. How many were lost unread is unknown, so all 
 
 import asyncio
 from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
-from typing import NamedTuple, Self, cast
+from typing import cast
 
 import structlog
 from redis.asyncio import Redis
@@ -22,6 +21,7 @@ from src.services.events.gaps import Gap
 from src.services.events.history import EventHistory, low_watermark
 from src.services.events.hub import EventHub
 from src.services.shield.parser import parse_entry, read_id
+from src.services.shield.stream_info import stream_state
 from src.services.shield.stream_position import StreamPosition, count_missed, was_replaced
 from src.utils.background_task import BackgroundTask
 from src.utils.database import DATABASE_ERRORS
@@ -37,21 +37,8 @@ _CHUNK_BYTES = 1024 * 1024
 # Timeout of loading the history of jobs, and the pause after a failure, in seconds.
 _REHYDRATE_TIMEOUT = 2.0
 _REHYDRATE_PAUSE = 5.0
-
-
-_END_SCRIPT = Path(__file__).with_name("stream_end.lua").read_text()
-
-
-class _StreamEnd(NamedTuple):
-    """The number of retained entries, that of entries ever added, and the id of the last one."""
-
-    length: int
-    added: int
-    last: StreamId
-
-    @classmethod
-    def of(cls, length: int, added: int, last: bytes) -> Self:
-        return cls(length, added, read_id(last))
+# Interval of the check whether Redis has lost entries that were read, in seconds.
+_CHECK_INTERVAL = 1.0
 
 
 class StreamTailer(BackgroundTask):
@@ -79,6 +66,7 @@ class StreamTailer(BackgroundTask):
         self._max_bytes = max_bytes
         self._page_size = PageSize(_PAGE_ENTRIES)
         self._rehydrate_again_at = 0.0
+        self._check_at = 0.0
         self._has_started = False
         self._position = StreamPosition(ZERO, 0)
 
@@ -116,30 +104,28 @@ class StreamTailer(BackgroundTask):
     async def _follow(self, backoff: Backoff) -> None:
         while not self._stop.is_set():
             requested = self._page_size.entries
-            rows, end = await self._read(requested)
+            rows, retained = await self._read(requested)
             self.status = "following"
             backoff.reset()
-            if self._lacks_read_entries(rows, end):
-                self._continue_after_loss(end)
-            elif await self._may_have_missed(rows, requested, end.length):
+            await self._check_end(rows)
+            if await self._may_have_missed(rows, requested, retained):
                 await self._recover_missed(rows)
             if rows:
                 await self._publish_rows(rows)
             if len(rows) < requested:
-                self._find_number(end)
                 self._hub.started.set()
 
-    async def _read(self, maximum: int) -> tuple[list[Row], _StreamEnd]:
-        """Returns the next entries, and the end of the stream right after that."""
+    async def _read(self, maximum: int) -> tuple[list[Row], int]:
+        """Returns the next entries, and how many entries Redis retained at that moment."""
         # The first clients wait until everything has been read: do not block for more.
         block = BLOCK_MS if self._hub.started.is_set() else None
         async with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.xread({self._stream: str(self._hub.last_id)}, count=maximum, block=block)
-            pipeline.eval(_END_SCRIPT, 1, self._stream)
-            response, end = await pipeline.execute()
+            pipeline.xlen(self._stream)
+            response, retained = await pipeline.execute()
         rows = stream_rows(response)
         self._page_size.adjust(len(rows), sum(map(row_bytes, rows)))
-        return rows, _StreamEnd.of(*end)
+        return rows, retained
 
     async def _publish_rows(self, rows: Sequence[Row]) -> None:
         for chunk in _chunks(rows):
@@ -152,26 +138,27 @@ class StreamTailer(BackgroundTask):
 
     # Entries that Redis lost after they were read
 
-    def _lacks_read_entries(self, rows: Sequence[Row], end: _StreamEnd) -> bool:
-        number = self._position.number
-        return number is not None and end.added < number + len(rows)
+    async def _check_end(self, rows: Sequence[Row]) -> None:
+        """Checks at intervals that Redis has added as many entries as were read, with these rows.
 
-    def _continue_after_loss(self, end: _StreamEnd) -> None:
-        """Reports the loss, and continues before the entries that may follow.
-
-        Their ids are below that of the last one if the clock of the new primary is behind.
+        If it has added less, reports the loss and continues before the entries that may follow: their
+        ids are below that of the last one if the clock of the new primary is behind.
         """
+        clock = asyncio.get_running_loop().time
+        if clock() < self._check_at:
+            return
+        stream = await stream_state(self._redis, self._stream)
+        added, last = (stream.added, stream.last) if stream else (0, ZERO)
         position = self._position
-        self._report_gap(Gap("unknown", position.id, position.id.next()))
-        self._position = position._replace(number=None)
-        if ZERO < end.last < self._hub.last_id:
-            self._hub.step_back(end.last)
-
-    def _find_number(self, end: _StreamEnd) -> None:
-        """Sets an unknown number of the position, if no entry follows it."""
-        position = self._position
-        if position.number is None and end.last <= position.id:
-            self._position = StreamPosition(position.id, end.added, end.last)
+        if position.number is not None and added < position.number + len(rows):
+            self._report_gap(Gap("unknown", position.id, position.id.next()))
+            self._position = position._replace(number=None)
+            if ZERO < last < self._hub.last_id:
+                self._hub.step_back(last)
+        elif position.number is None and last == (_id(rows[-1]) if rows else self._hub.last_id):
+            # Nothing follows, so that the number is known again.
+            self._position = StreamPosition(position.id, added - len(rows), last)
+        self._check_at = clock() + _CHECK_INTERVAL
 
     # Entries that Redis may have trimmed before they were read
 
