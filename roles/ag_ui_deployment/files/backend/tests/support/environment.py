@@ -62,6 +62,15 @@ class Environment:
         pipeline.delete(self.stream)
         return await self._publish(pipeline, entries, None)
 
+    async def restore_stream(
+        self, saved: bytes, *entries: ShieldEvent | dict[bytes, bytes]
+    ) -> list[StreamId]:
+        """Restore a dump and add these entries in one transaction, as after a failover."""
+        pipeline = self.redis.pipeline(transaction=True)
+        pipeline.restore(self.stream, 0, saved, replace=True)
+        answers = await self._publish(pipeline, entries, None)
+        return answers[-len(entries) :] if entries else []
+
     async def _publish(
         self,
         pipeline: "Pipeline",
