@@ -1,6 +1,6 @@
 """One test's Redis stream and database, with operations of producers and operators."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -68,20 +68,20 @@ class Environment:
         """Restore a dump and add these entries in one transaction, as after a failover."""
         pipeline = self.redis.pipeline(transaction=True)
         pipeline.restore(self.stream, 0, saved, replace=True)
-        answers = await self._publish(pipeline, entries, None)
-        return answers[-len(entries) :] if entries else []
+        return await self._publish(pipeline, entries, None)
 
     async def _publish(
         self,
         pipeline: "Pipeline",
-        entries: Iterable[ShieldEvent | dict[bytes, bytes]],
+        entries: Sequence[ShieldEvent | dict[bytes, bytes]],
         maxlen: int | None,
     ) -> list[StreamId]:
         for entry in entries:
             fields: Any = fields_of(entry) if isinstance(entry, ShieldEvent) else entry
             pipeline.xadd(self.stream, fields, maxlen=maxlen, approximate=False)
         answers = await pipeline.execute()
-        return [StreamId.parse(answer.decode()) for answer in answers if isinstance(answer, bytes)]
+        added = answers[len(answers) - len(entries) :]
+        return [StreamId.parse(answer.decode()) for answer in added]
 
     async def query(self, statement: str, *values: Any) -> list[Any]:
         """Query the database directly."""
