@@ -21,7 +21,7 @@ def test_rolling_release_fails_no_request_and_loses_no_event(
     admin: Account,
     under_load: ExperimentFactory,
 ) -> None:
-    before = site.dev.run("readlink", "/etc/ag-ui/current")
+    before = [release_of(host) for host in hosts]
     instances = {f"instance {port}" for port in site.ports}
     with (
         under_load("rolling_release", restarts=instances, cuts_streams=True),
@@ -31,5 +31,8 @@ def test_rolling_release_fails_no_request_and_loses_no_event(
         assert done.code == 0, done.output
     assert load.failed == []
     assert load.answered > 0
-    first, second = (host.dev.run("readlink", "/etc/ag-ui/current") for host in hosts)
-    assert first == second != before
+    assert all(release_of(host) != former for host, former in zip(hosts, before, strict=True))
+
+
+def release_of(host: ClusterSite) -> str:
+    return host.dev.run("readlink", "/etc/ag-ui/current")
