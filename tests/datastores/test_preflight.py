@@ -128,6 +128,6 @@ def test_primary_is_found_among_several_servers(tmp_path: Path) -> None:
     assert problems(tmp_path, database=both) == []
     [found] = problems(tmp_path, database=both | {"standbys": endpoints[1:]})
     assert "none of these servers is a primary" in found
-    assert "Not reached: 127.0.0.1:1" in found
+    assert "Not reached: " in found
     [found] = problems(tmp_path, database=database(standbys=endpoints))
     assert "both accept writes" in found
