@@ -22,7 +22,7 @@ class Rule(TypedDict, total=False):
     A secret: `min_length`, and `required` if it may not be empty.
     A string: `pattern`, a regular expression, and `format`, which describes it.
     A number: `min` and `max`.
-    A list: `items`, `network` or `origin`, and `format`.
+    A list: `items`, `network`, `origin` or `endpoint`, and `format`.
     A file on the controller: `read_if`, whether the role reads it, and `executable` if the role runs it.
     """
 
@@ -52,6 +52,8 @@ class Variable(NamedTuple):
 
 
 _ORIGIN = re.compile(r"^https?://([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$")
+_ENDPOINT = re.compile(r"^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})$")
+_PORT_MAX = 65535
 # The environment file of the backend cannot represent these.
 _NOT_IN_SECRETS = re.compile(r"[\x00-\x1f\x7f]|\$\{")
 
@@ -69,7 +71,12 @@ def _is_origin(text: str) -> bool:
     return _ORIGIN.search(text) is not None
 
 
-_ITEMS = {"network": _is_network, "origin": _is_origin}
+def _is_endpoint(text: str) -> bool:
+    match = _ENDPOINT.search(text)
+    return match is not None and 0 < int(match[2]) <= _PORT_MAX
+
+
+_ITEMS = {"network": _is_network, "origin": _is_origin, "endpoint": _is_endpoint}
 
 
 def _check_secret(variable: Variable, rule: Rule) -> str | None:

@@ -17,6 +17,7 @@ from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_post
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_redis import (
     Redis,
     RedisOptions,
+    ServerOptions,
 )
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_scram import (
     UnverifiedServerError,
@@ -31,34 +32,123 @@ def format_endpoint(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def split_endpoint(endpoint: str) -> tuple[str, int]:
+    """Split `host:port`; an IPv6 address is in brackets."""
+    host, _, port = endpoint.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
 def redis_problems(server: RedisOptions, timeout: float) -> list[str]:
     """Log in to Redis and select the database, as the backend does.
 
     Args:
-        server: The server and the login.
+        server: The server and the login, or its Sentinels.
         timeout: Seconds for the connection, and for each response.
 
     Returns:
         A message for each problem.
     """
-    unresolved = resolve_problems("ag_ui_redis_host", server["host"])
+    if not server["sentinels"]:
+        return primary_problems(server, "ag_ui_redis_host, ag_ui_redis_port", timeout)
+    found: dict[str, tuple[str, int]] = {}
+    problems, silent = [], []
+    for sentinel in server["sentinels"]:
+        try:
+            found[sentinel] = primary_of(server, sentinel, timeout)
+        except SentinelError as error:
+            problems.append(str(error))
+        except OSError as error:
+            silent.append(f"{sentinel} ({error})")
+    # A Sentinel that is down must not prevent a deployment: the others go on without it.
+    if not problems and len(silent) * 2 >= len(server["sentinels"]):
+        problems.append(
+            f"ag_ui_redis_sentinels: too few Sentinels can be reached from this host, and they promote a replica only "
+            f"with a majority. Not reached: {', '.join(silent)}. Start them, allow this host in their firewall, or "
+            f"correct the variable."
+        )
+    if len(set(found.values())) > 1:
+        named = "; ".join(f"{name}: {format_endpoint(*primary)}" for name, primary in found.items())
+        problems.append(
+            f"ag_ui_redis_sentinels: the Sentinels name different primaries ({named}). Wait until a failover has "
+            f"ended, or correct the variable, so that all watch the same servers."
+        )
+    if problems:
+        return problems
+    host, port = next(iter(found.values()))
+    return primary_problems(server | {"host": host, "port": port}, "ag_ui_redis_sentinels", timeout)
+
+
+class SentinelError(Exception):
+    """A Sentinel cannot be used; the message names the variable and the remedy."""
+
+
+def primary_of(server: RedisOptions, sentinel: str, timeout: float) -> tuple[str, int]:
+    """Ask a Sentinel for the primary.
+
+    Args:
+        server: The login at the Sentinels, and the name of the primary.
+        sentinel: The endpoint of the Sentinel.
+        timeout: Seconds for the connection, and for each response.
+
+    Returns:
+        Host and port of the primary.
+
+    Raises:
+        SentinelError: The server is no Sentinel, refuses the login, or does not know the name.
+        OSError: The server cannot be reached.
+    """
+    host, port = split_endpoint(sentinel)
+    unresolved = resolve_problems("ag_ui_redis_sentinels", host)
+    if unresolved:
+        raise SentinelError(unresolved[0])
+    options = ServerOptions(host=host, port=port, tls=server["tls"], ca=server["ca"])
+    service = server["sentinel_service"]
+    try:
+        with contextlib.closing(Redis(options, timeout)) as client:
+            client.log_in(server["sentinel_user"], server["sentinel_password"])
+            if client.info("server", "redis_mode") not in {"", "sentinel"}:
+                raise SentinelError(
+                    f"ag_ui_redis_sentinels: at {sentinel} is no Sentinel. Write the addresses of the Sentinels, whose "
+                    f"port is usually 26379, or set ag_ui_redis_host and ag_ui_redis_port instead."
+                )
+            primary = client.primary(service)
+    except ssl.SSLError as error:
+        text = certificate_problem("ag_ui_redis_tls", f"the Sentinel at {sentinel}", error)
+        raise SentinelError(text) from error
+    except RefusedError as refusal:
+        raise SentinelError(
+            f"ag_ui_redis_sentinel_password: the Sentinel at {sentinel} refuses the login or the request ({refusal}). "
+            f"Set ag_ui_redis_sentinel_password to its password (empty if it has none) and ag_ui_redis_sentinel_user "
+            f"to its user (empty for the default one)."
+        ) from refusal
+    if primary is None:
+        raise SentinelError(
+            f"ag_ui_redis_sentinel_service: the Sentinel at {sentinel} does not know {service!r}. Set the variable to the "
+            f"name in its configuration (sentinel monitor NAME …)."
+        )
+    return primary
+
+
+def primary_problems(server: RedisOptions, variables: str, timeout: float) -> list[str]:
+    """Log in to the Redis at `host` and `port` and select the database.
+
+    Args:
+        server: The server and the login.
+        variables: Names of the role's variables that lead to this server.
+        timeout: Seconds for the connection, and for each response.
+
+    Returns:
+        A message for each problem.
+    """
+    unresolved = resolve_problems(variables.partition(",")[0], server["host"])
     if unresolved:
         return unresolved
     address = format_endpoint(server["host"], server["port"])
     try:
         with contextlib.closing(Redis(server, timeout)) as client:
-            if server["password"]:
-                names = [server["user"]] if server["user"] else []
-                client.command("AUTH", *names, server["password"])
-            client.command("PING")
-            mode = client.mode()
-            if mode not in {"", "standalone"}:
-                return [
-                    (
-                        f"ag_ui_redis_host, ag_ui_redis_port: at {address} is a Redis {mode}, which is not supported. "
-                        f"Set them to the primary, or to a name that points to it."
-                    )
-                ]
+            client.log_in(server["user"], server["password"])
+            if wrong := role_problems(client, variables, address):
+                return wrong
             client.command("SELECT", str(server["db"]))
     except ssl.SSLError as error:
         return [certificate_problem("ag_ui_redis_tls", f"Redis at {address}", error)]
@@ -74,8 +164,28 @@ def redis_problems(server: RedisOptions, timeout: float) -> list[str]:
     except OSError as error:
         return [
             (
-                f"ag_ui_redis_host, ag_ui_redis_port: Redis at {address} cannot be reached from this host "
+                f"{variables}: Redis at {address} cannot be reached from this host "
                 f"({error}). Start it, allow this host in its firewall, or correct the variables."
+            )
+        ]
+    return []
+
+
+def role_problems(client: Redis, variables: str, address: str) -> list[str]:
+    """Check that a server is a primary, as far as the user may ask for that."""
+    mode = client.info("server", "redis_mode")
+    if mode not in {"", "standalone"}:
+        return [
+            (
+                f"{variables}: at {address} is a Redis {mode}, which is not supported here. "
+                f"Set them to the primary, or to a name that points to it; for Sentinels set ag_ui_redis_sentinels."
+            )
+        ]
+    if client.info("replication", "role") == "slave":
+        return [
+            (
+                f"{variables}: the Redis at {address} is a replica, which refuses writes. Set them to the primary, "
+                f"or to a name that points to it; if Sentinels have named it, wait until the failover has ended."
             )
         ]
     return []
@@ -85,13 +195,57 @@ def database_problems(server: DatabaseOptions, timeout: float) -> list[str]:
     """Log in to the database with each login of the backend and the migrations.
 
     Args:
-        server: The server and the logins.
+        server: The servers and the logins.
         timeout: Seconds for each connection, and for each response.
 
     Returns:
         A message for each problem.
     """
-    unresolved = resolve_problems("ag_ui_database_host", server["host"])
+    if not server["standbys"]:
+        return server_problems(server, "ag_ui_database_host, ag_ui_database_port", timeout)
+    primaries, problems, silent = [], [], []
+    for endpoint in [format_endpoint(server["host"], server["port"]), *server["standbys"]]:
+        host, port = split_endpoint(endpoint)
+        one = server | {"host": host, "port": port}
+        if unresolved := resolve_problems("ag_ui_database_standbys", host):
+            problems += unresolved
+            continue
+        try:
+            login = usable_login(one, server["logins"][0], timeout)
+            with contextlib.closing(log_in(one, login, timeout)) as client:
+                if not client.is_in_recovery():
+                    primaries.append(endpoint)
+        except OSError as error:
+            # A server that is down must not prevent a deployment: the others go on without it.
+            silent.append(f"{endpoint} ({error})")
+            continue
+        except (RefusedError, UnverifiedServerError):
+            # Reported with its reason below.
+            pass
+        problems += server_problems(one, "ag_ui_database_standbys", timeout)
+    if problems:
+        return problems
+    if not primaries:
+        reasons = f" Not reached: {', '.join(silent)}." if silent else ""
+        return [
+            (
+                f"ag_ui_database_host, ag_ui_database_standbys: none of these servers is a primary, which accepts "
+                f"writes.{reasons} Start the primary, promote a standby, or correct the variables."
+            )
+        ]
+    if len(primaries) > 1:
+        return [
+            (
+                f"ag_ui_database_standbys: {' and '.join(primaries)} both accept writes, so they have different data. "
+                f"Stop the one that must not be used, and make it a standby of the other before it starts again."
+            )
+        ]
+    return []
+
+
+def server_problems(server: DatabaseOptions, variables: str, timeout: float) -> list[str]:
+    """Log in to one server with each login; `variables` are the role's variables that lead to it."""
+    unresolved = resolve_problems(variables.partition(",")[0], server["host"])
     if unresolved:
         return unresolved
     address = format_endpoint(server["host"], server["port"])
@@ -100,11 +254,11 @@ def database_problems(server: DatabaseOptions, timeout: float) -> list[str]:
         for login in server["logins"]:
             problems += login_problems(server, login, timeout)
         if not problems:
-            problems += pool_problems(server, timeout)
+            problems += pool_problems(server, variables, timeout)
     except UnverifiedServerError as error:
         return [
             (
-                f"ag_ui_database_host, ag_ui_database_port: the server at {address} has not proved that it knows the "
+                f"{variables}: the server at {address} has not proved that it knows the "
                 f"password of the login ({error}), and may not be PostgreSQL. Correct the variables, or find "
                 f"out which program listens there."
             )
@@ -114,7 +268,7 @@ def database_problems(server: DatabaseOptions, timeout: float) -> list[str]:
     except OSError as error:
         return [
             (
-                f"ag_ui_database_host, ag_ui_database_port: PostgreSQL at {address} cannot be reached from "
+                f"{variables}: PostgreSQL at {address} cannot be reached from "
                 f"this host ({error}). Start it, allow this host in its firewall, or correct the "
                 f"variables."
             )
@@ -151,14 +305,36 @@ def accepts(server: DatabaseOptions, login: LoginOptions, timeout: float) -> boo
 
 def previous_logins(server: DatabaseOptions, timeout: float) -> list[str]:
     """Return the users for whom PostgreSQL accepts only the previous password."""
+    primary = database_primary(server, server["logins"][0], timeout)
     return [
         login["user"]
         for login in server["logins"]
-        if usable_login(server, login, timeout) is not login
+        if usable_login(primary, login, timeout) is not login
     ]
 
 
-def pool_problems(server: DatabaseOptions, timeout: float) -> list[str]:
+def database_primary(
+    server: DatabaseOptions, login: LoginOptions, timeout: float
+) -> DatabaseOptions:
+    """Return the options for the one of several servers that accepts writes; the first one if none is found.
+
+    Raises:
+        OSError, RefusedError, UnverifiedServerError: Not for a server that another one stands in for.
+    """
+    if not server["standbys"]:
+        return server
+    for endpoint in [format_endpoint(server["host"], server["port"]), *server["standbys"]]:
+        host, port = split_endpoint(endpoint)
+        one = server | {"host": host, "port": port}
+        with contextlib.suppress(OSError, RefusedError, UnverifiedServerError):
+            usable = usable_login(one, login, timeout)
+            with contextlib.closing(log_in(one, usable, timeout)) as client:
+                if not client.is_in_recovery():
+                    return one
+    return server
+
+
+def pool_problems(server: DatabaseOptions, variables: str, timeout: float) -> list[str]:
     """Detect transaction pooling: one server process serves two connections that are open at once."""
     login = usable_login(server, server["logins"][0], timeout)
     try:
@@ -175,7 +351,7 @@ def pool_problems(server: DatabaseOptions, timeout: float) -> list[str]:
     address = format_endpoint(server["host"], server["port"])
     return [
         (
-            f"ag_ui_database_host, ag_ui_database_port: at {address} a pooler assigns connections to PostgreSQL per "
+            f"{variables}: at {address} a pooler assigns connections to PostgreSQL per "
             f"transaction (pool_mode in PgBouncer), so that session locks and settings are lost. Use a pool with "
             f"pool_mode = session, or the address of PostgreSQL itself."
         )

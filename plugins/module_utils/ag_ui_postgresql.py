@@ -64,6 +64,8 @@ class DatabaseOptions(TypedDict):
 
     host: str
     port: int
+    # Further servers of the cluster, each `host:port`.
+    standbys: list[str]
     name: str
     # As in libpq.
     sslmode: str
@@ -200,7 +202,15 @@ class Postgres:
 
     def server_process(self) -> bytes:
         """Return the row with the id of the server process; a pooler may use another one for each query."""
-        self._send(b"Q", b"SELECT pg_backend_pid()\0")
+        return self._row("SELECT pg_backend_pid()")
+
+    def is_in_recovery(self) -> bool:
+        """Whether the server is a standby, which rejects writes."""
+        return self._row("SELECT pg_is_in_recovery()").endswith(b"t")
+
+    def _row(self, query: str) -> bytes:
+        """Return the row of a query."""
+        self._send(b"Q", query.encode() + b"\0")
         row = self._message(b"D")
         self._message(b"Z")
         return row

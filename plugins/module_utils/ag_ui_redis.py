@@ -20,25 +20,37 @@ MAX_INFO_BYTES = 1 << 16
 MAX_LIST_LINES = 10_000
 
 
-class RedisOptions(TypedDict):
-    """The option `redis` of the module."""
+class ServerOptions(TypedDict):
+    """One server, a Redis or a Sentinel."""
 
     host: str
     port: int
-    # Empty for the default user.
-    user: str
-    # Empty for a Redis without a password.
-    password: str
-    db: int
     tls: bool
     # CA certificates in PEM; empty for those of the system.
     ca: str
 
 
+class RedisOptions(ServerOptions):
+    """The option `redis` of the module."""
+
+    # Empty for the default user.
+    user: str
+    # Empty for a Redis without a password.
+    password: str
+    db: int
+    # Each `host:port`. If there are any, `host` and `port` are not used.
+    sentinels: list[str]
+    # Name by which the Sentinels know the primary.
+    sentinel_service: str
+    # Empty as above.
+    sentinel_user: str
+    sentinel_password: str
+
+
 class Redis:
     """A connection to Redis."""
 
-    def __init__(self, server: RedisOptions, timeout: float) -> None:
+    def __init__(self, server: ServerOptions, timeout: float) -> None:
         """Connect, with TLS if the option is set; then the certificate and its name are verified.
 
         Args:
@@ -84,22 +96,61 @@ class Redis:
             raise ConnectionError("it does not answer as Redis does")
         return reply[1:]
 
-    def mode(self) -> str:
-        """Read the mode of the server.
+    def log_in(self, user: str, password: str) -> None:
+        """Log in if there is a password, and check that the server responds.
+
+        Args:
+            user: The user, empty for the default one.
+            password: The password, empty for none.
+
+        Raises:
+            RefusedError: Redis refuses the login.
+            OSError: The connection breaks, or the reply is not in the Redis protocol.
+        """
+        if password:
+            self.command("AUTH", *([user] if user else []), password)
+        self.command("PING")
+
+    def info(self, section: str, field: str) -> str:
+        """Read a field of INFO, such as `redis_mode` of `server`.
 
         Returns:
-            `standalone`, `sentinel` or `cluster`; empty if the user may not run INFO, or it has no mode.
+            The value; empty if the user may not run INFO, or there is no such field.
 
         Raises:
             RefusedError: Redis closes the connection.
             OSError: The connection breaks, or the reply is not in the Redis protocol.
         """
-        reply = self._exchange("INFO", "server")
+        reply = self._exchange("INFO", section)
         if not reply.startswith("$"):
             return ""
-        text = self._bulk_string(reply)
-        mode = re.search(r"^redis_mode:(\w+)", text, re.MULTILINE)
-        return mode[1] if mode else ""
+        found = re.search(rf"^{field}:(\w+)", self._bulk_string(reply), re.MULTILINE)
+        return found[1] if found else ""
+
+    def primary(self, service: str) -> tuple[str, int] | None:
+        """Ask a Sentinel for the primary.
+
+        Args:
+            service: The name by which it knows the primary.
+
+        Returns:
+            Host and port; None if it does not know the name.
+
+        Raises:
+            RefusedError: The Sentinel refuses the command, or closes the connection.
+            OSError: The connection breaks, or the reply is not in the Redis protocol.
+        """
+        reply = self._exchange("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service)
+        if reply.startswith("-"):
+            raise RefusedError(reply[1:])
+        if reply == "*-1":
+            return None
+        if reply != "*2":
+            raise ConnectionError("it does not answer as a Sentinel does")
+        host, port = (self._bulk_string(self._line()) for _ in range(2))
+        if not re.fullmatch(r"[0-9]{1,5}", port, re.ASCII):
+            raise ConnectionError("it does not answer as a Sentinel does")
+        return host, int(port)
 
     def lines(self, *words: str) -> list[str]:
         """Send one command whose reply is a list of strings.

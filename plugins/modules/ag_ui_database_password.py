@@ -12,6 +12,7 @@ from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_conn
 )
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_datastores import (
     accepts,
+    database_primary,
 )
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_postgresql import log_in
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_scram import (
@@ -41,6 +42,11 @@ options:
     description: TCP port.
     type: int
     required: true
+  standbys:
+    description: Further servers, of which one may be the primary now, as C(host:port).
+    type: list
+    elements: str
+    default: []
   sslmode:
     description: TLS mode, as in libpq.
     type: str
@@ -93,6 +99,7 @@ class Options(TypedDict):
 
     host: str
     port: int
+    standbys: list[str]
     sslmode: str
     ca: str
     name: str
@@ -113,6 +120,7 @@ def change(params: Options, *, check_mode: bool) -> bool:
     server: DatabaseOptions = {
         "host": params["host"],
         "port": params["port"],
+        "standbys": params["standbys"],
         "name": params["name"],
         "sslmode": params["sslmode"],
         "ca": params["ca"],
@@ -124,9 +132,11 @@ def change(params: Options, *, check_mode: bool) -> bool:
         "password": params["password"],
         "previous_password": "",
     }
+    former: LoginOptions = {**new, "password": params["previous_password"]}
+    either: LoginOptions = {**new, "previous_password": params["previous_password"]}
+    server = database_primary(server, either, params["timeout"])
     if accepts(server, new, params["timeout"]):
         return False
-    former: LoginOptions = {**new, "password": params["previous_password"]}
     with contextlib.closing(log_in(server, former, params["timeout"])) as client:
         if not check_mode:
             client.execute(f"ALTER ROLE CURRENT_USER PASSWORD '{verifier(params['password'])}'")
@@ -141,6 +151,7 @@ def main() -> None:
         argument_spec={
             "host": {"type": "str", "required": True},
             "port": {"type": "int", "required": True},
+            "standbys": {"type": "list", "elements": "str", "default": []},
             "sslmode": {"type": "str", "default": "prefer"},
             "ca": {"type": "str", "default": ""},
             "name": {"type": "str", "required": True},

@@ -85,6 +85,23 @@ options:
         description: CA certificates in PEM; if it is empty, those of the system.
         type: str
         default: ""
+      sentinels:
+        description: Sentinels that name the primary, each as C(host:port). If there are any, O(redis.host) and O(redis.port) are not used.
+        type: list
+        elements: str
+        default: []
+      sentinel_service:
+        description: Name by which the Sentinels know the primary.
+        type: str
+        default: mymaster
+      sentinel_user:
+        description: ACL user at the Sentinels; if it is empty, the default user.
+        type: str
+        default: ""
+      sentinel_password:
+        description: Password at the Sentinels; empty if there is none.
+        type: str
+        default: ""
   database:
     description: PostgreSQL to log in to. If it is omitted, PostgreSQL is not checked.
     type: dict
@@ -97,6 +114,11 @@ options:
         description: TCP port.
         type: int
         required: true
+      standbys:
+        description: Further servers of the cluster, each as C(host:port). One of all must accept writes.
+        type: list
+        elements: str
+        default: []
       sslmode:
         description: TLS mode, as in libpq.
         type: str
@@ -307,6 +329,10 @@ REDIS = {
     "ca": {"type": "str", "default": ""},
     "password": PASSWORD,
     "db": {"type": "int", "required": True},
+    "sentinels": {"type": "list", "elements": "str", "default": []},
+    "sentinel_service": {"type": "str", "default": "mymaster"},
+    "sentinel_user": {"type": "str", "default": ""},
+    "sentinel_password": PASSWORD,
 }
 LOGIN = {
     "variables": {"type": "str", "required": True},
@@ -317,6 +343,7 @@ LOGIN = {
 DATABASE = {
     "host": {"type": "str", "required": True},
     "port": {"type": "int", "required": True},
+    "standbys": {"type": "list", "elements": "str", "default": []},
     "sslmode": {"type": "str", "default": "prefer"},
     "ca": {"type": "str", "default": ""},
     "name": {"type": "str", "required": True},

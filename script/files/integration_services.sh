@@ -7,7 +7,7 @@
 services=ag-ui-test-services-$(cksum <<<"$top" | cut -d ' ' -f 1)
 services_image=ag-ui-services:bookworm
 services_ca=.cache/test/services-ca.crt
-services_ports=(5432 6379 6380 6381 6390 6432 6433 26379)
+services_ports=(5432 5434 5435 6379 6380 6381 6390 6432 6433 26379)
 gateway_env=.cache/gateway.env
 gateway_pid=
 
@@ -16,7 +16,8 @@ build_services_image() {
 }
 
 services_answer() {
-  docker exec "$services" redis-cli -p 6381 ping | grep -q PONG && docker exec "$services" pg_isready --quiet
+  docker exec "$services" redis-cli -p 6381 ping | grep -q PONG && docker exec "$services" pg_isready --quiet &&
+    docker exec "$services" pg_isready --quiet --port 5435
 }
 
 start_services() {
@@ -33,12 +34,15 @@ address_of() { docker port "$services" "$1/tcp" | head -n 1; }
 # Exports the addresses of the services in the variables that the integration tests of the backend read.
 export_addresses() {
   export TEST_REDIS_URL TEST_REDIS_PAIR TEST_REDIS_TLS_URL TEST_DATABASE_URL TEST_CA_FILE
-  export TEST_REDIS_SENTINEL TEST_PGBOUNCER_SESSION TEST_PGBOUNCER_TRANSACTION
+  export TEST_SERVICES_HOST TEST_DATABASE_PAIR TEST_REDIS_SENTINEL TEST_PGBOUNCER_SESSION TEST_PGBOUNCER_TRANSACTION
   TEST_REDIS_URL=redis://$(address_of 6379)/0
   TEST_REDIS_PAIR="redis://$(address_of 6380) redis://$(address_of 6381)"
   TEST_REDIS_TLS_URL=$(address_of 6390)
   TEST_REDIS_TLS_URL=rediss://localhost:${TEST_REDIS_TLS_URL##*:}/0
   TEST_REDIS_SENTINEL=$(address_of 26379)
+  # A Sentinel names servers by the address that it reaches them at.
+  TEST_SERVICES_HOST=$(docker inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' "$services")
+  TEST_DATABASE_PAIR="postgresql://test:test@$(address_of 5434)/test postgresql://test:test@$(address_of 5435)/test"
   TEST_DATABASE_URL=postgresql://test:test@$(address_of 5432)/test
   TEST_PGBOUNCER_SESSION=$(address_of 6432)
   TEST_PGBOUNCER_TRANSACTION=$(address_of 6433)

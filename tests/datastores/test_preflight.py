@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import pytest
+from redis import Redis
 
 from tests.support.ansible_module import run_module
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def endpoint(variable: str) -> dict[str, Any]:
@@ -88,4 +93,41 @@ def test_wrong_redis_password_is_reported(tmp_path: Path) -> None:
 def test_redis_sentinel_is_refused(tmp_path: Path) -> None:
     [found] = problems(tmp_path, redis=redis("TEST_REDIS_SENTINEL"))
     assert found.startswith("ag_ui_redis_host, ag_ui_redis_port: ")
-    assert "is a Redis sentinel, which is not supported" in found
+    assert "is a Redis sentinel, which is not supported here" in found
+
+
+@pytest.fixture
+def service() -> Iterator[str]:
+    """The name of a primary that the Sentinel knows."""
+    host, name = os.environ["TEST_SERVICES_HOST"], f"preflight-{uuid4().hex}"
+    sentinel = endpoint("TEST_REDIS_SENTINEL")
+    with Redis(sentinel["host"], sentinel["port"], protocol=2) as client:
+        client.execute_command("SENTINEL", "MONITOR", name, host, 6379, 1)
+        yield name
+        client.execute_command("SENTINEL", "REMOVE", name)
+
+
+def test_primary_is_found_by_its_sentinel(tmp_path: Path, service: str) -> None:
+    by_name: dict[str, Any] = {
+        "host": "nowhere.invalid",
+        "sentinels": [os.environ["TEST_REDIS_SENTINEL"]],
+    }
+    assert problems(tmp_path, redis=redis(**by_name, sentinel_service=service)) == []
+    [found] = problems(tmp_path, redis=redis(**by_name, sentinel_service="nothing"))
+    assert found.startswith("ag_ui_redis_sentinel_service: ")
+    [found] = problems(
+        tmp_path, redis=redis(**by_name, sentinel_service=service, sentinel_password="wrong-word")
+    )
+    assert found.startswith("ag_ui_redis_sentinel_password: ")
+
+
+def test_primary_is_found_among_several_servers(tmp_path: Path) -> None:
+    primary, standby = os.environ["TEST_DATABASE_PAIR"].split()
+    endpoints = [urlsplit(url).netloc.rpartition("@")[2] for url in (primary, standby)]
+    both = database(standbys=endpoints) | {"port": 1}
+    assert problems(tmp_path, database=both) == []
+    [found] = problems(tmp_path, database=both | {"standbys": endpoints[1:]})
+    assert "none of these servers is a primary" in found
+    assert "Not reached: " in found
+    [found] = problems(tmp_path, database=database(standbys=endpoints))
+    assert "both accept writes" in found

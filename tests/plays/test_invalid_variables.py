@@ -205,6 +205,7 @@ def test_string_values_are_converted(tmp_path: Path) -> None:
         ({"ag_ui_redis_tls": True}, "need ag_ui_datastores_ca, the path"),
         ({"ag_ui_database_sslmode": "verify-full"}, "need ag_ui_datastores_ca, the path"),
         ({"ag_ui_redis_user": "shield"}, "and ag_ui_redis_password is empty"),
+        ({"ag_ui_redis_sentinel_user": "a"}, "and ag_ui_redis_sentinel_password is empty"),
     ],
 )
 def test_variable_required_by_a_choice_is_named(

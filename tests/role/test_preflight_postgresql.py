@@ -29,7 +29,7 @@ def options(server: FakePostgres, password: str = PASSWORD, **values: Any) -> di
     """Return the option `database` of the module for this server."""
     login = {"variables": "ag_ui_database_password", "user": "test", "password": password}
     common = {"host": "127.0.0.1", "port": server.port, "name": "test", "sslmode": "prefer"}
-    return common | {"ca": "", "logins": [login]} | values
+    return common | {"ca": "", "standbys": [], "logins": [login]} | values
 
 
 def problems(server: FakePostgres, timeout: float = 5, **values: Any) -> list[str]:

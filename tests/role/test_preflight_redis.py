@@ -62,7 +62,7 @@ class FakeRedis:
 
 def options(server: FakeRedis, **values: Any) -> dict[str, Any]:
     """Return the option `redis` of the module for this server."""
-    login = {"user": "agui", "password": PASSWORD, "db": 3}
+    login = {"user": "agui", "password": PASSWORD, "db": 3, "sentinels": []}
     return login | {"host": "127.0.0.1", "port": server.port, "tls": False, "ca": ""} | values
 
 
@@ -78,6 +78,7 @@ LOGIN = [
     [b"AUTH", b"agui", PASSWORD.encode()],
     [b"PING"],
     [b"INFO", b"server"],
+    [b"INFO", b"replication"],
     [b"SELECT", b"3"],
 ]
 
@@ -157,3 +158,83 @@ def test_user_without_the_right_to_read_the_mode_is_accepted() -> None:
     with serving_connections(FakeRedis()) as server:
         server.answers[b"INFO"] = b"-NOPERM this user has no permissions to run the command\r\n"
         assert problems(server) == []
+
+
+def info(text: bytes) -> bytes:
+    """Return the answer to INFO with this text."""
+    return b"$%d\r\n%s\r\n" % (len(text), text)
+
+
+def sentinel_of(primary: int | None) -> FakeRedis:
+    """Return a Sentinel that names this port of 127.0.0.1; None if it does not know the name."""
+    port = str(primary).encode()
+    sentinel = FakeRedis()
+    sentinel.answers |= {
+        b"INFO": info(b"redis_mode:sentinel\r\n"),
+        b"SENTINEL": b"*-1\r\n"
+        if primary is None
+        else b"*2\r\n$9\r\n127.0.0.1\r\n$%d\r\n%s\r\n" % (len(port), port),
+    }
+    return sentinel
+
+
+SENTINEL: dict[str, Any] = {
+    "sentinel_service": "shield",
+    "sentinel_user": "watch",
+    "sentinel_password": "word",
+}
+UNUSED = "127.0.0.1:1"
+
+
+def endpoint(server: FakeRedis) -> str:
+    return f"127.0.0.1:{server.port}"
+
+
+def test_primary_that_the_sentinels_name_is_checked() -> None:
+    with (
+        serving_connections(FakeRedis()) as redis,
+        serving_connections(sentinel_of(redis.port)) as first,
+        serving_connections(sentinel_of(redis.port)) as second,
+    ):
+        # One that is down does not matter.
+        sentinels = [endpoint(first), UNUSED, endpoint(second)]
+        found = problems(redis, host="nowhere.invalid", port=1, sentinels=sentinels, **SENTINEL)
+        assert found == []
+        assert redis.commands == LOGIN
+        assert first.commands == [
+            [b"AUTH", b"watch", b"word"],
+            [b"PING"],
+            [b"INFO", b"server"],
+            [b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", b"shield"],
+        ]
+
+
+def test_wrong_sentinels_are_reported() -> None:
+    with (
+        serving_connections(FakeRedis()) as redis,
+        serving_connections(sentinel_of(None)) as ignorant,
+        serving_connections(sentinel_of(redis.port)) as right,
+        serving_connections(sentinel_of(1)) as wrong,
+    ):
+
+        def found(*sentinels: str) -> str:
+            [problem] = problems(redis, sentinels=sentinels, **SENTINEL)
+            return problem
+
+        assert found(endpoint(ignorant)).startswith("ag_ui_redis_sentinel_service: ")
+        assert "is no Sentinel" in found(endpoint(redis))
+        assert "too few Sentinels" in found(endpoint(right), UNUSED)
+        assert "cannot be resolved" in found("nowhere.invalid:26379", endpoint(right))
+        assert "name different primaries" in found(endpoint(right), endpoint(wrong))
+        assert found(endpoint(wrong)).startswith("ag_ui_redis_sentinels: Redis at 127.0.0.1:1 ")
+        right.answers[b"AUTH"] = b"-WRONGPASS invalid\r\n"
+        assert found(endpoint(right)).startswith("ag_ui_redis_sentinel_password: ")
+        assert redis.commands.count([b"SELECT", b"3"]) == 0
+
+
+def test_replica_is_refused() -> None:
+    with serving_connections(FakeRedis()) as redis:
+        redis.answers[b"INFO"] = info(b"redis_mode:standalone\r\nrole:slave\r\n")
+        [found] = problems(redis)
+        assert found.startswith("ag_ui_redis_host, ag_ui_redis_port: ")
+        assert "is a replica" in found

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 NETWORKS: Rule = {"items": "network", "format": "networks"}
 ORIGINS: Rule = {"items": "origin", "format": "origins"}
+ENDPOINTS: Rule = {"items": "endpoint", "format": "addresses"}
 
 
 def message(value: Any, rule: Rule) -> str:
@@ -36,6 +37,7 @@ def message(value: Any, rule: Rule) -> str:
         ([], NETWORKS),
         (["192.0.2.1", "10.0.0.0/8", "2001:db8::/32"], NETWORKS),
         (["https://a.example", "http://[::1]:3001"], ORIGINS),
+        (["hx-data-1:26379", "192.0.2.1:1", "[2001:db8::1]:65535"], ENDPOINTS),
         ("", {"read_if": True}),
         (__file__, {"read_if": True}),
         ("/nonexistent", {"read_if": False}),
@@ -59,6 +61,7 @@ def test_a_valid_value_has_no_message(value: Any, rule: Rule) -> None:
         ("192.0.2.1", NETWORKS, 'ag_ui_x has "192.0.2.1": it must be a list of networks'),
         (["10.0.0.1/8", "192.0.2.1", ""], NETWORKS, 'ag_ui_x has "10.0.0.1/8", ""'),
         (["https://a.example/", "*"], ORIGINS, 'ag_ui_x has "https://a.example/", "*"'),
+        (["a", "a:0", "a:65536", "::1:1"], ENDPOINTS, 'has "a", "a:0", "a:65536", "::1:1": it'),
         ("/nonexistent", {"read_if": True}, "there is no file /nonexistent on the controller"),
     ],
 )

@@ -222,7 +222,8 @@ def test_the_integration_tests_get_the_addresses_of_their_servers(prepared: Chec
     """Removes the container and stops the gateway at the end."""
     prepared.stub(
         "docker",
-        'echo "$@" >>calls; case $1 in port) echo "127.0.0.1:1${3%/tcp}" ;; exec) echo PONG ;; esac',
+        'echo "$@" >>calls; case $1 in port) echo "127.0.0.1:1${3%/tcp}" ;; exec) echo PONG ;; '
+        "inspect) echo 192.0.2.2 ;; esac",
     )
     gateway = prepared.path / ".cache" / "gateway" / "bin"
     gateway.mkdir(parents=True)
@@ -237,11 +238,12 @@ def test_the_integration_tests_get_the_addresses_of_their_servers(prepared: Chec
     lines = done.stdout.splitlines()
     assert "TEST_DATABASE_URL=postgresql://test:test@127.0.0.1:15432/test" in lines
     assert "TEST_REDIS_PAIR=redis://127.0.0.1:16380 redis://127.0.0.1:16381" in lines
+    assert "TEST_SERVICES_HOST=192.0.2.2" in lines
     assert "TEST_REDIS_TLS_URL=rediss://localhost:16390/0" in lines
     assert "GATEWAY_URL=of-redis://127.0.0.1:16379/0" in lines
     calls = (prepared.path / "calls").read_text().splitlines()
     [start] = [call for call in calls if call.startswith("run ")]
-    assert start.count("--publish=127.0.0.1::") == 8
+    assert start.count("--publish=127.0.0.1::") == 10
     # Started and removed by the same name, which other checkouts do not use.
     [name] = re.findall(r"--name (ag-ui-test-services-\d+)", start)
     assert calls[-1] == f"rm --force --volumes {name}"

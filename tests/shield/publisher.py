@@ -50,7 +50,7 @@ def address_of(url: str) -> str:
 class Publisher:
     """Writes with XADD and the orchestrator's trimming; retries for as long as Redis is down."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keyword arguments
         self,
         url: str,
         *,
@@ -58,6 +58,7 @@ class Publisher:
         maxlen: int = MAXLEN,
         stop: threading.Event | None = None,
         notice: Callable[[str], None] = lambda _message: None,
+        redis: Redis | None = None,
     ) -> None:
         self.stream = stream
         self.maxlen = maxlen
@@ -65,7 +66,8 @@ class Publisher:
         self._stop = stop or threading.Event()
         self._notice = notice
         self._jitter = Random()
-        self._redis = Redis.from_url(
+        # A client of Sentinels, for example.
+        self._redis = redis or Redis.from_url(
             url,
             protocol=2,
             socket_timeout=5,

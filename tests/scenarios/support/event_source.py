@@ -113,6 +113,8 @@ class Server:
     port: int
     name: str
     certificate: str
+    silence: float | None = None
+    """Seconds without any byte, also from a connection attempt, after which a client gives up."""
 
     def tls(self) -> ssl.SSLContext:
         """Return a TLS context that trusts only this certificate."""
@@ -213,16 +215,20 @@ class EventSource:
 
     async def _read_connection(self) -> float:
         """Read one connection; return the seconds to wait before the next one."""
-        reader, writer = await asyncio.open_connection(
-            self._server.address,
-            self._server.port,
-            ssl=self._tls,
-            server_hostname=self._server.name,
-            limit=READ_SIZE,
-        )
+        silence = self._server.silence
+        async with asyncio.timeout(silence):
+            reader, writer = await asyncio.open_connection(
+                self._server.address,
+                self._server.port,
+                ssl=self._tls,
+                server_hostname=self._server.name,
+                limit=READ_SIZE,
+            )
         try:
             writer.write(self._request())
-            status, headers = _parse_head(await reader.readuntil(b"\r\n\r\n"))
+            async with asyncio.timeout(silence):
+                head = await reader.readuntil(b"\r\n\r\n")
+            status, headers = _parse_head(head)
             if status != 200:
                 refusal = str(status)
                 if refusal not in UNAVAILABLE:
@@ -232,7 +238,8 @@ class EventSource:
             self._reset()
             body = ChunkedBody()
             while not body.ended:
-                data = await reader.read(READ_SIZE)
+                async with asyncio.timeout(silence):
+                    data = await reader.read(READ_SIZE)
                 if not data:
                     raise EOFError
                 self.feed(body.feed(data))

@@ -263,7 +263,13 @@ class ExperimentFactory:
         dead_letters_before = _dead_letters(site)
         admin, user, other = self._accounts
         with (
-            Load(site.redis_url, self.owners, per_second=per_second, maxlen=maxlen) as load,
+            Load(
+                site.redis_url,
+                self.owners,
+                per_second=per_second,
+                maxlen=maxlen,
+                redis=site.producer_redis(),
+            ) as load,
             ExitStack() as stack,
         ):
             stack.callback(load_clients.close)

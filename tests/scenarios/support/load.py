@@ -47,7 +47,13 @@ def warm_up(site: Site, owners: Sequence[str | None]) -> None:
 
     Their memory then has its full size, so that only a leak makes it grow.
     """
-    with Load(site.redis_url, owners, per_second=inf, maxlen=2 * RECENT_EVENTS) as load:
+    with Load(
+        site.redis_url,
+        owners,
+        per_second=inf,
+        maxlen=2 * RECENT_EVENTS,
+        redis=site.producer_redis(),
+    ) as load:
         eventually(lambda: len(load.log) > RECENT_EVENTS, "events to keep", within=60)
     site.wait_until_caught_up()
 
@@ -66,6 +72,7 @@ class Load:
         *,
         per_second: float,
         maxlen: int = MAXLEN,
+        redis: Redis | None = None,
     ) -> None:
         self.log: list[Published] = []
         self.retried: set[str] = set()
@@ -85,6 +92,7 @@ class Load:
             maxlen=maxlen,
             stop=self._cancelled,
             notice=lambda _: self.retried.add(self._current),
+            redis=redis,
         )
         self._jobs = [Job(owner) for owner in owners]
         self._thread = threading.Thread(target=self._run, name="load")

@@ -125,14 +125,24 @@ class Machine:
 class Site:
     """A dev server and its datastores, as described by an inventory."""
 
-    def __init__(self, inventory: str) -> None:
+    def __init__(
+        self, inventory: str, *, host: str | None = None, datastores: str = "shield_datastores"
+    ) -> None:
+        """Read the inventory.
+
+        Args:
+            inventory: Its path.
+            host: The dev server, if the group has several.
+            datastores: The group of the host with Redis and PostgreSQL.
+        """
         self._inventory = inventory
-        self.dev = _machine(inventory, "ag_ui")
+        self.dev = _machine(inventory, "ag_ui", host)
+        self._datastores = datastores
 
     @cached_property
     def datastores(self) -> Machine:
-        """The host on which the role shield_datastores has installed Redis and PostgreSQL."""
-        return _machine(self._inventory, "shield_datastores")
+        """The host with Redis and PostgreSQL."""
+        return _machine(self._inventory, self._datastores)
 
     @cached_property
     def gateway(self) -> Machine:
@@ -218,6 +228,10 @@ class Site:
         return parts._replace(
             netloc=f"{login}{self.datastores.address}:{parts.port or 6379}"
         ).geturl()
+
+    def producer_redis(self) -> redis_py.Redis | None:
+        """Return the Redis client of a producer; None for one that connects to `redis_url`."""
+        return None
 
     @cached_property
     def redis(self) -> redis_py.Redis:
@@ -328,7 +342,15 @@ class Site:
     @property
     def _psql(self) -> tuple[str, ...]:
         database = urlsplit(self.settings["DATABASE_URL"]).path.lstrip("/")
-        return ("runuser", "-u", "postgres", "--", "psql", "-XAtq", "-d", database)
+        return (
+            *("runuser", "-u", "postgres", "--", "psql", "-XAtq", "-d", database),
+            *self._psql_port,
+        )
+
+    @property
+    def _psql_port(self) -> tuple[str, ...]:
+        """The options of psql that select the server."""
+        return ()
 
     @property
     def psql_command(self) -> list[str]:
@@ -423,8 +445,9 @@ class Site:
         return [line.split()[0] for line in listed.splitlines()]
 
 
-def _machine(inventory: str, group: str) -> Machine:
-    [name] = AnsibleRunner(inventory).get_hosts(group)
+def _machine(inventory: str, group: str, name: str | None = None) -> Machine:
+    if name is None:
+        [name] = AnsibleRunner(inventory).get_hosts(group)
     return Machine(name, host_variables(inventory, name, VARIABLES))
 
 

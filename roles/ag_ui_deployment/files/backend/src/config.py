@@ -18,6 +18,7 @@ from src.setting_types import (
     CaCertificates,
     CaFile,
     DatabaseUrl,
+    Endpoints,
     HeaderSecret,
     HeaderSecrets,
     Key,
@@ -31,6 +32,7 @@ from src.setting_types import (
     ServiceUrl,
     SiteUrl,
     SmtpUrl,
+    split_endpoint,
     split_list,
 )
 
@@ -97,6 +99,16 @@ class Settings(BaseSettings):
     """`redis://user:password@host:6379/0`, or `rediss://` for TLS; a password is URL-encoded."""
     REDIS_CA: CaCertificates = ""
     """CA certificates (PEM) to verify Redis against, instead of the system's."""
+    REDIS_SENTINELS: Endpoints = []
+    """Sentinels that name the primary, `host:port`, separated by commas. Host and port of
+    `REDIS_URL` are then not used; its other parts are those of the primary, and `rediss://` is for
+    the Sentinels too."""
+    REDIS_SENTINEL_SERVICE: NonEmptyStr = "mymaster"
+    """Name by which the Sentinels know the primary."""
+    REDIS_SENTINEL_USER: str = ""
+    """ACL user at the Sentinels; empty for the default one."""
+    REDIS_SENTINEL_PASSWORD: SecretStr | None = None
+    """Password at the Sentinels, if they require one."""
     REDIS_STREAM_NAME: NonEmptyStr = "shield:events"
     """Stream of Shield's events; the names of other keys begin with it."""
     REDIS_CONSUMER_GROUP: NonEmptyStr = "ag-ui-clients"
@@ -115,6 +127,9 @@ class Settings(BaseSettings):
     DATABASE_CA: CaCertificates = ""
     """CA certificates (PEM) to verify PostgreSQL against, instead of the system's; used with the
     `sslmode` `verify-ca` or `verify-full`."""
+    DATABASE_STANDBYS: Endpoints = []
+    """Other servers of the same cluster, `host:port`, separated by commas. The backend uses the one
+    server of all that accepts writes."""
     DATABASE_POOL_SIZE: int = Field(default=5, ge=2, le=100)
     """Connections to PostgreSQL per instance; twice as many at peaks."""
 
@@ -282,6 +297,20 @@ class Settings(BaseSettings):
         if self.DEBUG and self.ENV == "production":
             raise ValueError("DEBUG: is not for production; unset it or set ENV=development")
         return self
+
+    @model_validator(mode="after")
+    def _check_sentinel_user(self) -> Self:
+        if self.REDIS_SENTINEL_USER and not self.REDIS_SENTINEL_PASSWORD:
+            raise ValueError("REDIS_SENTINEL_USER: needs REDIS_SENTINEL_PASSWORD")
+        return self
+
+    @property
+    def redis_sentinels(self) -> list[tuple[str, int]]:
+        return [split_endpoint(endpoint) for endpoint in self.REDIS_SENTINELS]
+
+    @property
+    def database_standbys(self) -> list[tuple[str, int]]:
+        return [split_endpoint(endpoint) for endpoint in self.DATABASE_STANDBYS]
 
     @property
     def signing_keys(self) -> list[str]:

@@ -32,6 +32,9 @@ _HEADER_SECRET = re.compile(rf"[\w.~+/=-]{{{_KEY_MIN_BYTES},}}", re.ASCII)
 _ASYNC_DRIVER = "postgresql+asyncpg"
 # The names that libpq uses.
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+# An IPv6 address in brackets is none.
+_JSON_LIST = re.compile(r'\s*\[\s*["\]]')
+_ENDPOINT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}", re.ASCII)
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 _http_url: TypeAdapter[AnyHttpUrl] = TypeAdapter(AnyHttpUrl)
@@ -93,8 +96,8 @@ def _check_redis_url(value: SecretStr) -> SecretStr:
     parts = urlsplit(value.get_secret_value())
     if "," in parts.netloc.rpartition("@")[2] or "sentinel" in parts.scheme:
         raise ValueError(
-            "is of Sentinel or of Redis Cluster, which are not supported; write the name "
-            "that leads to the primary"
+            "names several servers; write the Sentinels into REDIS_SENTINELS, and here one "
+            "address (Redis Cluster is not supported)"
         )
     parts = _split_url(value, {"redis", "rediss"}, "redis://[user:password@]host:6379/0")
     if parts.query or parts.fragment:
@@ -142,15 +145,28 @@ def _check_site_url(value: str) -> str:
     return value.rstrip("/")
 
 
-def _split_origins(value: object) -> object:
+def _split_items(value: object) -> object:
     if not isinstance(value, str):
         return value
-    if value.lstrip().startswith("["):
+    if _JSON_LIST.match(value):
         try:
             return orjson.loads(value)
         except orjson.JSONDecodeError as error:
-            raise ValueError(f"is no JSON list ({error}); write http://a,http://b") from None
+            raise ValueError(f"is no JSON list ({error}); separate the items by commas") from None
     return split_list(value)
+
+
+def split_endpoint(endpoint: str) -> tuple[str, int]:
+    """Split `host:port`; an IPv6 address is in brackets."""
+    host, _, port = endpoint.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _check_endpoints(endpoints: list[str]) -> list[str]:
+    for endpoint in endpoints:
+        if not _ENDPOINT.fullmatch(endpoint) or not 0 < split_endpoint(endpoint)[1] < 2**16:
+            raise ValueError(f"{endpoint!r} is no address with a port; write host:port,host:port")
+    return endpoints
 
 
 def _check_origins(origins: list[str]) -> list[str]:
@@ -230,7 +246,11 @@ ServiceUrl = Annotated[str, AfterValidator(_check_service_url)]
 SiteUrl = Annotated[str, AfterValidator(_check_site_url)]
 # A JSON list or a comma-separated list.
 Origins = Annotated[
-    list[str], NoDecode, BeforeValidator(_split_origins), AfterValidator(_check_origins)
+    list[str], NoDecode, BeforeValidator(_split_items), AfterValidator(_check_origins)
+]
+# The same: host:port.
+Endpoints = Annotated[
+    list[str], NoDecode, BeforeValidator(_split_items), AfterValidator(_check_endpoints)
 ]
 
 # A comma-separated list of IP addresses and networks.

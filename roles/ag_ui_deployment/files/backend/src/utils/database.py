@@ -1,10 +1,11 @@
 """The PostgreSQL engine and sessions, and the classification of database errors."""
 
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import asyncpg
 import orjson
 from asyncpg import InterfaceError as DriverInterfaceError
 from asyncpg.exceptions import (
@@ -23,10 +24,11 @@ from asyncpg.exceptions import (
     ProgramLimitExceededError,
     ReadOnlySQLTransactionError,
     SerializationError,
+    TargetServerAttributeNotMatched,
 )
 from pydantic import SecretStr
 from sqlalchemy import Dialect, event, func, make_url, select, text
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import (
@@ -46,6 +48,10 @@ STATEMENT_TIMEOUT = 10.0
 _IDLE_TRANSACTION_MS = 5000
 
 
+class NoPrimaryError(OSError):
+    """None of the servers accepts writes."""
+
+
 class Base(DeclarativeBase):
     """Base class of all mapped tables."""
 
@@ -61,6 +67,7 @@ class Database:
     ) -> None:
         url = make_url(settings.DATABASE_URL.get_secret_value())
         mode = url.query.get("sslmode", "prefer")
+        primary = PrimaryConnector(url.host or "", url.port or 5432, settings.database_standbys)
         self.engine: AsyncEngine = create_async_engine(
             url.set(query={}),
             pool_size=settings.DATABASE_POOL_SIZE,
@@ -72,6 +79,7 @@ class Database:
             json_deserializer=orjson.loads,
             hide_parameters=True,
             connect_args={
+                "async_creator_fn": primary.connect,
                 "ssl": _ssl_of(str(mode), settings.DATABASE_CA or None),
                 "timeout": CONNECT_TIMEOUT,
                 "command_timeout": statement_timeout,
@@ -79,6 +87,7 @@ class Database:
             },
         )
         event.listen(self.engine.sync_engine, "connect", _bound_idle_transactions)
+        event.listen(self.engine.sync_engine, "handle_error", _discard_connections_to_standby)
         if settings.DATABASE_PREVIOUS_PASSWORD:
             connect = _fall_back_to(settings.DATABASE_PREVIOUS_PASSWORD)
             event.listen(self.engine.sync_engine, "do_connect", connect)
@@ -126,6 +135,47 @@ class Database:
         await self.engine.dispose()
 
 
+class PrimaryConnector:
+    """Connects to the one server that accepts writes.
+
+    A single server is used whether or not it accepts writes, as it may be a pooler. Several are tried
+    one after the other, the last one that accepted writes first. asyncpg would try them in the same
+    order each time, all within one timeout, which a server that does not answer uses up.
+    """
+
+    def __init__(self, host: str, port: int, standbys: Sequence[tuple[str, int]]) -> None:
+        self._servers = [(host, port), *standbys]
+
+    async def connect(self, **options: Any) -> "asyncpg.Connection[asyncpg.Record]":
+        """Connect.
+
+        Args:
+            options: Arguments of asyncpg.connect. Host and port are replaced if there are several
+                servers.
+
+        Raises:
+            NoPrimaryError: None of several servers accepts writes.
+            PostgresError: As before, and one of them rejects the login.
+        """
+        if len(self._servers) == 1:
+            return await asyncpg.connect(**options)
+        errors: list[Exception] = []
+        for server in tuple(self._servers):
+            options |= {"host": server[0], "port": server[1]}
+            try:
+                connection = await asyncpg.connect(**options, target_session_attrs="read-write")
+            except (*_DRIVER_ERRORS, TargetServerAttributeNotMatched) as error:
+                errors.append(error)
+            else:
+                self._servers.sort(key=lambda other: other != server)
+                return connection
+        # More specific: the others do not answer, or are standbys.
+        refusal = next((error for error in errors if isinstance(error, PostgresError)), None)
+        if refusal is not None:
+            raise refusal
+        raise NoPrimaryError("no server accepts writes") from errors[0]
+
+
 def _ssl_of(mode: str, ca: str | None) -> ssl.SSLContext | str | bool:
     """Map a libpq sslmode to asyncpg's `ssl`. Only verify-ca and verify-full check the certificate."""
     if mode in {"disable", "allow", "prefer"}:
@@ -166,8 +216,15 @@ def _bound_idle_transactions(connection: DBAPIConnection, _record: object) -> No
     connection.commit()
 
 
+def _discard_connections_to_standby(context: ExceptionContext) -> None:
+    """Discard all pooled connections when a write is rejected: the primary has become a standby."""
+    if _caused_by(context.original_exception, (ReadOnlySQLTransactionError,)):
+        context.is_disconnect = True
+
+
+_DRIVER_ERRORS = (PostgresError, DriverInterfaceError, OSError)
 # All errors that a query can raise. While connecting, SQLAlchemy does not wrap those of the driver.
-DATABASE_ERRORS = (SQLAlchemyError, PostgresError, DriverInterfaceError, OSError)
+DATABASE_ERRORS = (SQLAlchemyError, *_DRIVER_ERRORS)
 
 _SERVER_STATE = (
     DeadlockDetectedError,

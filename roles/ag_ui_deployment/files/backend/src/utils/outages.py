@@ -5,6 +5,9 @@ from collections.abc import Iterator
 
 from asyncpg import exceptions as postgresql
 from redis import exceptions as redis
+from redis.asyncio.sentinel import MasterNotFoundError
+
+from src.utils.database import NoPrimaryError
 
 # The first match is used, so subclasses precede their base classes.
 _DESCRIPTIONS: tuple[tuple[type[BaseException], str], ...] = (
@@ -31,9 +34,11 @@ _DESCRIPTIONS: tuple[tuple[type[BaseException], str], ...] = (
     (postgresql.QueryCanceledError, "took too long"),
     (postgresql.PostgresConnectionError, "cannot be reached"),
     (postgresql.ConnectionDoesNotExistError, "cannot be reached"),
+    (NoPrimaryError, "has no server that accepts writes: see DATABASE_STANDBYS"),
     (TimeoutError, "does not answer in time"),
     (OSError, "cannot be reached"),
 )
+_NO_PRIMARY = "has no primary that one of REDIS_SENTINELS names"
 _CERTIFICATE = "has a certificate that is not trusted: see REDIS_CA and DATABASE_CA"
 # Errors without a class in redis-py. Their message begins with this code.
 _NAMES = {
@@ -47,6 +52,8 @@ def explain(error: BaseException) -> str:
     causes = list(_causes(error))
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
         return _CERTIFICATE
+    if any(isinstance(cause, MasterNotFoundError) for cause in causes):
+        return _NO_PRIMARY
     for cause in causes:
         for error_class, description in _DESCRIPTIONS:
             if isinstance(cause, error_class):

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from redis.asyncio import BlockingConnectionPool, Connection, ConnectionPool, Redis, SSLConnection
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, RedisError
@@ -28,6 +29,12 @@ _CONNECTION_TIMEOUT = 3.0
 
 # After a failover the name resolves to another server, but open connections stay with the old one.
 _CONNECTION_MAX_AGE = 60.0
+# Shorter with Sentinels, since asking them is cheap: a former primary that only they cannot reach
+# keeps its connections and rejects nothing.
+_SENTINEL_CONNECTION_MAX_AGE = 10.0
+# Timeout for one Sentinel, and how long connections share the address that one has named.
+_SENTINEL_TIMEOUT = 1.0
+_ADDRESS_MAX_AGE = 0.5
 
 REDIS_ERRORS = (RedisError, OSError)
 
@@ -39,6 +46,7 @@ class _PrimaryConnection(Connection):
     reconnect, since the tailer only reads and would never get the error itself.
     """
 
+    max_age = _CONNECTION_MAX_AGE
     _demoted_at = 0.0
     _connected_at = 0.0
 
@@ -52,7 +60,7 @@ class _PrimaryConnection(Connection):
         await super()._connect()  # type: ignore[no-untyped-call]  # same
 
     def should_reconnect(self) -> bool:
-        oldest = max(_PrimaryConnection._demoted_at, time.monotonic() - _CONNECTION_MAX_AGE)
+        oldest = max(_PrimaryConnection._demoted_at, time.monotonic() - self.max_age)
         return self._connected_at < oldest or bool(super().should_reconnect())  # type: ignore[no-untyped-call]  # same
 
     async def send_packed_command(self, *arguments: Any, **options: Any) -> None:
@@ -72,6 +80,70 @@ class _PrimaryConnection(Connection):
 
 class _TlsPrimaryConnection(_PrimaryConnection, SSLConnection):
     """`_PrimaryConnection` over TLS."""
+
+
+class SentinelLookup:
+    """Asks the Sentinels for the primary; connections that ask at the same time share the answer."""
+
+    def __init__(self, settings: Settings) -> None:
+        password = settings.REDIS_SENTINEL_PASSWORD
+        options: dict[str, Any] = {
+            "protocol": 2,
+            "socket_timeout": _SENTINEL_TIMEOUT,
+            "socket_connect_timeout": _SENTINEL_TIMEOUT,
+            "retry": Retry(NoBackoff(), 0),
+            "username": settings.REDIS_SENTINEL_USER or None,
+            "password": password.get_secret_value() or None if password else None,
+        }
+        if settings.REDIS_URL.get_secret_value().startswith("rediss:"):
+            options |= {"ssl": True, "ssl_ca_data": settings.REDIS_CA or None}
+        self._sentinel = Sentinel(settings.redis_sentinels, sentinel_kwargs=options)  # type: ignore[no-untyped-call]  # redis-py lacks types here
+        self._service = settings.REDIS_SENTINEL_SERVICE
+        self._task: asyncio.Task[tuple[str, int]] | None = None
+        self._asked_at = 0.0
+
+    async def address(self) -> tuple[str, int]:
+        """Return host and port of the primary.
+
+        Raises:
+            MasterNotFoundError: No Sentinel answers, or none knows a primary that is up.
+        """
+        if self._task is None or self._is_outdated(self._task):
+            self._asked_at = time.monotonic()
+            self._task = asyncio.create_task(self._ask(), name="sentinel-lookup")
+            # All connections may have stopped waiting.
+            self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        # The timeout of one connection must not cancel the request of the others.
+        return await asyncio.shield(self._task)
+
+    def _is_outdated(self, task: asyncio.Task[tuple[str, int]]) -> bool:
+        return task.done() and time.monotonic() - self._asked_at > _ADDRESS_MAX_AGE
+
+    async def _ask(self) -> tuple[str, int]:
+        try:
+            host, port = await self._sentinel.discover_master(self._service)
+        finally:
+            await self._sentinel.aclose()
+        return str(host), int(port)
+
+
+class _SentinelConnection(_PrimaryConnection):
+    """A connection to the primary that the Sentinels name."""
+
+    max_age = _SENTINEL_CONNECTION_MAX_AGE
+
+    def __init__(self, *, sentinels: SentinelLookup, **options: Any) -> None:
+        super().__init__(**options)
+        self._sentinels = sentinels
+
+    async def _connect(self) -> None:
+        async with asyncio.timeout(self.socket_connect_timeout):
+            self.host, self.port = await self._sentinels.address()
+        await super()._connect()
+
+
+class _TlsSentinelConnection(_SentinelConnection, _TlsPrimaryConnection):
+    """`_SentinelConnection` over TLS."""
 
 
 Pool = TypeVar("Pool", bound=ConnectionPool)
@@ -111,11 +183,14 @@ def _shared(settings: Settings, timeout: float, connections: int) -> BlockingCon
 
 
 def _to_primary(pool: Pool, settings: Settings) -> Pool:
-    if issubclass(pool.connection_class, SSLConnection):
-        pool.connection_class = _TlsPrimaryConnection
+    with_tls = issubclass(pool.connection_class, SSLConnection)
+    if with_tls:
         pool.connection_kwargs["ssl_ca_data"] = settings.REDIS_CA or None
+    if settings.REDIS_SENTINELS:
+        pool.connection_kwargs["sentinels"] = SentinelLookup(settings)
+        pool.connection_class = _TlsSentinelConnection if with_tls else _SentinelConnection
     else:
-        pool.connection_class = _PrimaryConnection
+        pool.connection_class = _TlsPrimaryConnection if with_tls else _PrimaryConnection
     return pool
 
 

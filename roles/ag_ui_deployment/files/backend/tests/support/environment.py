@@ -1,6 +1,6 @@
 """One test's Redis stream and database, with operations of producers and operators."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -62,17 +62,26 @@ class Environment:
         pipeline.delete(self.stream)
         return await self._publish(pipeline, entries, None)
 
+    async def restore_stream(
+        self, saved: bytes, *entries: ShieldEvent | dict[bytes, bytes]
+    ) -> list[StreamId]:
+        """Restore a dump and add these entries in one transaction, as after a failover."""
+        pipeline = self.redis.pipeline(transaction=True)
+        pipeline.restore(self.stream, 0, saved, replace=True)
+        return await self._publish(pipeline, entries, None)
+
     async def _publish(
         self,
         pipeline: "Pipeline",
-        entries: Iterable[ShieldEvent | dict[bytes, bytes]],
+        entries: Sequence[ShieldEvent | dict[bytes, bytes]],
         maxlen: int | None,
     ) -> list[StreamId]:
         for entry in entries:
             fields: Any = fields_of(entry) if isinstance(entry, ShieldEvent) else entry
             pipeline.xadd(self.stream, fields, maxlen=maxlen, approximate=False)
         answers = await pipeline.execute()
-        return [StreamId.parse(answer.decode()) for answer in answers if isinstance(answer, bytes)]
+        added = answers[len(answers) - len(entries) :]
+        return [StreamId.parse(answer.decode()) for answer in added]
 
     async def query(self, statement: str, *values: Any) -> list[Any]:
         """Query the database directly."""

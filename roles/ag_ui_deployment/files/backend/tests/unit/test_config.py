@@ -70,6 +70,27 @@ def test_names_and_defaults_match_the_specification(monkeypatch: pytest.MonkeyPa
     assert settings.REDIS_URL.get_secret_value() == "redis://hx-sqldb-server:6379"
 
 
+def test_further_servers_are_read_from_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load(
+        monkeypatch,
+        REDIS_SENTINELS="a:26379, [::1]:26380",
+        DATABASE_STANDBYS='["b:5433"]',
+    )
+    assert settings.redis_sentinels == [("a", 26379), ("::1", 26380)]
+    assert settings.database_standbys == [("b", 5433)]
+    empty = load(monkeypatch, REDIS_SENTINELS="[]", DATABASE_STANDBYS="")
+    assert (empty.redis_sentinels, empty.database_standbys) == ([], [])
+
+
+@pytest.mark.parametrize("text", ["a", "a:0", "a:65536", "redis://a:26379", "::1:26379", '["a'])
+def test_address_without_a_port_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    assert "REDIS_SENTINELS: " in error_of(monkeypatch, REDIS_SENTINELS=text)
+
+
+def test_user_of_the_sentinels_needs_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "needs REDIS_SENTINEL_PASSWORD" in error_of(monkeypatch, REDIS_SENTINEL_USER="watch")
+
+
 def test_environment_overrides_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("PORT=9001\nLOG_LEVEL=WARNING\nNOT_OURS=1\n")
     settings = load(monkeypatch, PORT="9002")
@@ -137,8 +158,8 @@ def test_invalid_origin_is_reported(monkeypatch: pytest.MonkeyPatch, text: str) 
         ("DATABASE_URL", "postgresql://u:p@h/d?sslrootcert=/ca", "DATABASE_CA"),
         ("DATABASE_CA", "/nowhere/ca.pem", "certificates in PEM form"),
         ("REDIS_URL", "hx-sqldb-server:6379", "redis://"),
-        ("REDIS_URL", "redis+sentinel://a:26379/mymaster", "Sentinel or of Redis Cluster"),
-        ("REDIS_URL", "redis://a:26379,b:26379/0", "Sentinel or of Redis Cluster"),
+        ("REDIS_URL", "redis+sentinel://a:26379/mymaster", "names several servers"),
+        ("REDIS_URL", "redis://a:26379,b:26379/0", "names several servers"),
         ("REDIS_URL", "rediss://h/0?ssl_cert_reqs=none", "REDIS_CA"),
         ("REDIS_CA", "/nowhere/ca.pem", "certificates in PEM form"),
         ("REDIS_CA", "zertifikatsbehörde", "certificates in PEM form"),

@@ -2,7 +2,8 @@
 
 Invariants:
 
-- Records enter in stream order, each once. A reader of a feed gets those of its scope in order.
+- Records enter in stream order, each once, unless Redis lost the end of the stream (step_back). A
+  reader of a feed gets those of its scope in order.
 - attach() runs between two publications. What it captures (recent records, states) and what the
   feed brings from its position on have no gap and no overlap.
 - The ring buffer holds every record above `low_watermark`. Records at or below it must come from
@@ -94,6 +95,10 @@ class EventHub:
                 feed.append(visible)
         self.progress.set()
         self.progress = asyncio.Event()
+
+    def step_back(self, last_id: StreamId) -> None:
+        """Continues at a lower id, after which the stream lacks what was published."""
+        self.last_id = last_id
 
     def publish_gap(self, gap: Gap) -> int:
         """Notifies every client of lost events; returns the number of clients."""

@@ -3,6 +3,10 @@
 Redis trims old entries whether or not they were read. Whenever the last position is no longer
 retained, the counters of Redis tell whether entries are missing. Missing entries that PostgreSQL
 has are published in their place. Entries that are nowhere are reported to all clients.
+
+After a failover or a crash of Redis the stream may lack the last entries, of which some were
+published. The number of entries that Redis has added is then less than the number that was read,
+also if new entries have followed. How many were lost unread is unknown, so all clients are told.
 """
 
 import asyncio
@@ -17,6 +21,7 @@ from src.services.events.gaps import Gap
 from src.services.events.history import EventHistory, low_watermark
 from src.services.events.hub import EventHub
 from src.services.shield.parser import parse_entry, read_id
+from src.services.shield.stream_info import stream_state
 from src.services.shield.stream_position import StreamPosition, count_missed, was_replaced
 from src.utils.background_task import BackgroundTask
 from src.utils.database import DATABASE_ERRORS
@@ -32,6 +37,8 @@ _CHUNK_BYTES = 1024 * 1024
 # Timeout of loading the history of jobs, and the pause after a failure, in seconds.
 _REHYDRATE_TIMEOUT = 2.0
 _REHYDRATE_PAUSE = 5.0
+# Interval of the check whether Redis has lost entries that were read, in seconds.
+_CHECK_INTERVAL = 1.0
 
 
 class StreamTailer(BackgroundTask):
@@ -59,6 +66,7 @@ class StreamTailer(BackgroundTask):
         self._max_bytes = max_bytes
         self._page_size = PageSize(_PAGE_ENTRIES)
         self._rehydrate_again_at = 0.0
+        self._check_at = 0.0
         self._has_started = False
         self._position = StreamPosition(ZERO, 0)
 
@@ -99,6 +107,7 @@ class StreamTailer(BackgroundTask):
             rows, retained = await self._read(requested)
             self.status = "following"
             backoff.reset()
+            await self._check_end(rows)
             if await self._may_have_missed(rows, requested, retained):
                 await self._recover_missed(rows)
             if rows:
@@ -126,6 +135,30 @@ class StreamTailer(BackgroundTask):
             await asyncio.sleep(0)
         self._position = self._position.advanced(_id(rows[-1]), len(rows))
         self._metrics.events_read.inc(len(rows))
+
+    # Entries that Redis lost after they were read
+
+    async def _check_end(self, rows: Sequence[Row]) -> None:
+        """Checks at intervals that Redis has added as many entries as were read, with these rows.
+
+        If it has added less, reports the loss and continues before the entries that may follow: their
+        ids are below that of the last one if the clock of the new primary is behind.
+        """
+        clock = asyncio.get_running_loop().time
+        if clock() < self._check_at:
+            return
+        stream = await stream_state(self._redis, self._stream)
+        added, last = (stream.added, stream.last) if stream else (0, ZERO)
+        position = self._position
+        if position.number is not None and added < position.number + len(rows):
+            self._report_gap(Gap("unknown", position.id, position.id.next()))
+            self._position = position._replace(number=None)
+            if ZERO < last < self._hub.last_id:
+                self._hub.step_back(last)
+        elif position.number is None and last == (_id(rows[-1]) if rows else self._hub.last_id):
+            # Nothing follows, so that the number is known again.
+            self._position = StreamPosition(position.id, added - len(rows), last)
+        self._check_at = clock() + _CHECK_INTERVAL
 
     # Entries that Redis may have trimmed before they were read
 

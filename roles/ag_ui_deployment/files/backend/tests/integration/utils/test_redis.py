@@ -1,4 +1,4 @@
-"""Redis over TLS, and behind a name that resolves to another server after a failover."""
+"""Redis over TLS, and failovers: behind a name that resolves to another server, and with a Sentinel."""
 
 import asyncio
 import os
@@ -7,8 +7,10 @@ import struct
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -98,12 +100,18 @@ async def test_reset_connection_is_a_redis_error(environment: Environment) -> No
     assert [error for error in errors if not isinstance(error, REDIS_ERRORS)] == []
 
 
-async def follow(url: str, primary: str) -> None:
-    """Make a server a replica of the primary, which is addressed by its local port."""
-    async with Redis.from_url(primary) as redis:
-        port = (await redis.config_get("port"))["port"]
+async def local_port(url: str) -> int:
+    """Return the port of a server inside its container."""
     async with Redis.from_url(url) as redis:
-        await redis.replicaof("127.0.0.1", port)
+        found: Any = await redis.config_get("port")
+    return int(found["port"])
+
+
+async def follow(url: str, primary: str, host: str = "127.0.0.1") -> None:
+    """Make a server a replica of the primary, which it reaches at this host."""
+    port = await local_port(primary)
+    async with Redis.from_url(url) as redis:
+        await redis.replicaof(host, str(port))
 
 
 async def promote(url: str) -> None:
@@ -161,3 +169,106 @@ class TestFailover:
                         await until(lambda: accepts_writes(backend, token))
                         assert len(await environment.stored()) == 2
                         assert (await backend.health())["status"] == "healthy"
+
+
+class TestSentinel:
+    """A Sentinel names servers by their addresses in the network of the container."""
+
+    @pytest.fixture
+    def host(self) -> str:
+        return os.environ["TEST_SERVICES_HOST"]
+
+    @pytest.fixture
+    async def sentinel(self) -> AsyncIterator[Any]:
+        """A client; redis-py lacks the types of what the tests call."""
+        url = f"redis://{os.environ['TEST_REDIS_SENTINEL']}"
+        async with Redis.from_url(url, protocol=2, decode_responses=True) as sentinel:
+            yield sentinel
+
+    @pytest.fixture
+    async def service(self, sentinel: Any, host: str) -> AsyncIterator[str]:
+        """The name of a primary and its replica, which the Sentinel knows."""
+        first, second = os.environ["TEST_REDIS_PAIR"].split()
+        await follow(second, first, host)
+        await until(lambda: is_replicating(second))
+        name = f"pair-{uuid4().hex}"
+        await sentinel.execute_command(
+            "SENTINEL", "MONITOR", name, host, await local_port(first), 1
+        )
+        await until(lambda: has_replica(sentinel, name))
+        yield name
+        await sentinel.execute_command("SENTINEL", "REMOVE", name)
+        for url in (first, second):
+            await promote(url)
+
+    async def test_all_clients_use_the_primary_that_the_sentinel_names(
+        self, environment: Environment, sentinel: Any, service: str
+    ) -> None:
+        silent = "127.0.0.1:1"
+        settings = environment.settings(
+            REDIS_URL="redis://nowhere.invalid:1/0",
+            REDIS_SENTINELS=[silent, os.environ["TEST_REDIS_SENTINEL"]],
+            REDIS_SENTINEL_SERVICE=service,
+        )
+        before = await primary_of(sentinel, service)
+        async with running(settings) as backend:
+            user = await backend.add_user("admin@shield.test", Role.ADMIN)
+            token = backend.token_of(user)
+            async with primary(sentinel, service) as redis:
+                here = replace(environment, redis=redis)
+                await here.publish(shield_event())
+            async with sse(backend.http, token=token) as client:
+                await client.until(lambda seen: seen.events)
+                await until(lambda: has_stored(environment, 1))
+                await sentinel.execute_command("SENTINEL", "FAILOVER", service)
+                await until(lambda: differs(sentinel, service, before), 30)
+                count = len(client.events)
+                async with primary(sentinel, service) as redis:
+                    here = replace(environment, redis=redis)
+                    await until(lambda: accepts_writes(backend, token), 30)
+                    await here.publish(shield_event())
+                    await client.until(lambda seen: len(seen.events) > count)
+                    await until(lambda: has_stored(environment, 2), 30)
+                    await until(here.settled)
+                assert (await backend.health())["status"] == "healthy"
+
+    async def test_unknown_service_is_explained(self, environment: Environment) -> None:
+        settings = environment.settings(
+            REDIS_SENTINELS=[os.environ["TEST_REDIS_SENTINEL"]], REDIS_SENTINEL_SERVICE="nothing"
+        )
+        client = command_client(settings)
+        with pytest.raises(REDIS_ERRORS) as caught:
+            await client.ping()
+        assert explain(caught.value) == "has no primary that one of REDIS_SENTINELS names"
+        await client.aclose()
+
+
+async def has_replica(sentinel: Any, service: str) -> bool:
+    """Whether the Sentinel has found a replica that it can promote."""
+    found = await sentinel.execute_command("SENTINEL", "REPLICAS", service)
+    return any(one["master-link-status"] == "ok" for one in map(dict, map(pairs, found)))
+
+
+def pairs(found: Any) -> Any:
+    """Return pairs of a reply that may be parsed already."""
+    return found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True)
+
+
+async def primary_of(sentinel: Any, service: str) -> tuple[str, int]:
+    host, port = await sentinel.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service)
+    return str(host), int(port)
+
+
+async def differs(sentinel: Any, service: str, before: tuple[str, int]) -> bool:
+    return await primary_of(sentinel, service) != before
+
+
+@asynccontextmanager
+async def primary(sentinel: Any, service: str) -> AsyncIterator[Redis]:
+    host, port = await primary_of(sentinel, service)
+    async with Redis(host=host, port=port, protocol=2) as redis:
+        yield redis
+
+
+async def has_stored(environment: Environment, count: int) -> bool:
+    return len(await environment.stored()) == count
