@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-import socket
 import ssl
 from typing import NamedTuple
 
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_commands import (
     output_of,
 )
-
-CONNECT_SECONDS = 5
 
 
 class Certificate(NamedTuple):
@@ -43,20 +40,3 @@ def parse(pem: str) -> Certificate | None:
         ssl.cert_time_to_seconds(dates["notBefore"]),
         ssl.cert_time_to_seconds(dates["notAfter"]),
     )
-
-
-def served(host: str, port: int) -> Certificate | None:
-    """Return the certificate that a TLS server presents, which need not be valid.
-
-    Raises:
-        OSError: There is no connection, or the handshake fails.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    with (
-        socket.create_connection((host, port), CONNECT_SECONDS) as connection,
-        context.wrap_socket(connection) as encrypted,
-    ):
-        encoded = encrypted.getpeercert(binary_form=True)
-    return parse(ssl.DER_cert_to_PEM_cert(encoded)) if encoded else None
