@@ -101,6 +101,10 @@ def test_instance_without_a_unit_is_refused(host: Host) -> None:
         (["--lines", "5"], "--unit=ag-ui-backend@*.service --no-hostname --lines=5 --no-pager"),
         (["--follow"], "--unit=ag-ui-backend@*.service --no-hostname --lines=100 --follow"),
         (
+            ["--since", "-1h"],
+            "--unit=ag-ui-backend@*.service --no-hostname --no-pager --since=-1h",
+        ),
+        (
             ["--since", "1 hour ago"],
             "--unit=ag-ui-backend@*.service --no-hostname --no-pager --since=1 hour ago",
         ),

@@ -65,9 +65,9 @@ def test_given_release_is_chosen(site: Host) -> None:
 @pytest.mark.parametrize(
     ("release", "reason"),
     [
-        ("crashes", "it exited, or http"),
-        ("degraded", "database: connection refused"),
-        ("dies", "it exited 0 s after it was healthy"),
+        ("crashes", "did not become healthy: it exited, or http"),
+        ("degraded", "did not become healthy: database: connection refused"),
+        ("dies", "did not stay healthy: it exited 0 s after it was healthy"),
     ],
 )
 def test_release_that_fails_is_undone(site: Host, release: str, reason: str) -> None:
@@ -75,7 +75,7 @@ def test_release_that_fails_is_undone(site: Host, release: str, reason: str) -> 
     before = files(site)
     done = site.run("rollback", release)
     assert done.returncode == 1
-    assert f"{site.unit(site.ports[0])} did not stay healthy: {reason}" in done.stderr
+    assert f"{site.unit(site.ports[0])} {reason}" in done.stderr
     assert "Its last error: " in done.stderr
     assert f"Release {release} was undone. This host runs release second." in done.stderr
     assert files(site) == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_site import SITE_FILE
@@ -50,7 +51,9 @@ def main(arguments: Sequence[str] | None = None, site_file: Path = SITE_FILE) ->
     Returns:
         The exit code.
     """
-    options = parser().parse_args(arguments)
+    options = parser().parse_args(
+        with_joined_since(sys.argv[1:] if arguments is None else arguments)
+    )
     if os.geteuid() != 0:
         complain("Only root may do this. Repeat it with sudo in front.")
         return NOT_ROOT
@@ -65,6 +68,17 @@ def main(arguments: Sequence[str] | None = None, site_file: Path = SITE_FILE) ->
     except OSError as error:
         complain(f"{error}. Look at that file, its permissions and the free space of the disk.")
         return FAILED
+
+
+def with_joined_since(arguments: Sequence[str]) -> list[str]:
+    """Join `--since` with its value, which may begin with a minus as `-1h` does, and would be taken as an option."""
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and joined[0] == "logs" and joined[-1] == "--since":
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
 
 
 def parser() -> Parser:

@@ -215,7 +215,10 @@ def start_trials(
         tried.append(control)
         reason = control.start_trial(release.unit, site["healthy_within"])
         if reason:
-            raise CommandError(control.describe_failure(reason))
+            last_error = control.instance.last_error() or "it logged none"
+            raise CommandError(
+                f"{control.unit} did not become healthy: {reason}\nIts last error: {last_error}"
+            )
         invocations[control] = control.instance.invocation()
     say(f"Watching the instances for {site['watch_seconds']} s.")
     failure = watch(invocations, site["watch_seconds"])
