@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from tests.scenarios.support.http import Proxy
+from tests.scenarios.support.http import Instance, Proxy
 from tests.scenarios.support.site import Site
 from tests.scenarios.support.waiting import eventually
 
@@ -103,6 +103,10 @@ class ClusterSite(Site):
             "redis": ["redis-server@6379.service"],
             "postgresql": ["postgresql@15-main.service"],
         }[kind]
+
+    def instance(self, port: int) -> Instance:
+        """Return the route to an instance, which listens for the proxies of all hosts."""
+        return Instance(self.dev.name, port, self.dev.address)
 
     # --- the host ----------------------------------------------------------------------------
 

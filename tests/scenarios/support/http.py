@@ -33,7 +33,7 @@ TIMEOUT: Final = 30.0
 RELAY: Final = """
 import os, select, socket, sys
 
-peer = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+peer = socket.create_connection((sys.argv[1], int(sys.argv[2])))
 peer_reads = True
 while True:
     ready, _, _ = select.select([0, peer], [], [])
@@ -126,6 +126,7 @@ class Instance:
 
     container: str
     port: int
+    address: str = "127.0.0.1"
 
     @property
     def name(self) -> str:
@@ -133,14 +134,17 @@ class Instance:
 
     @property
     def host_header(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.address}:{self.port}"
 
     def connect(self) -> Connection:
         local_end, remote_end = socket.socketpair()
         local_end.settimeout(TIMEOUT)
         with remote_end:
             relay = subprocess.Popen(
-                ["docker", "exec", "-i", self.container, "python3", "-c", RELAY, str(self.port)],
+                [
+                    *("docker", "exec", "-i", self.container),
+                    *("python3", "-c", RELAY, self.address, str(self.port)),
+                ],
                 stdin=remote_end.fileno(),
                 stdout=remote_end.fileno(),
                 stderr=subprocess.DEVNULL,
