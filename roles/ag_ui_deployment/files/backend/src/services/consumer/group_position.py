@@ -6,7 +6,7 @@ storing is idempotent, so it reads again what is retained. What is lost becomes 
 instance finds when a client resumes from before its end.
 """
 
-from typing import Self, cast
+from typing import TYPE_CHECKING, Self, cast
 
 from pydantic import BaseModel
 from redis.asyncio import Redis
@@ -25,7 +25,9 @@ from src.services.shield.stream_position import (
     count_missed,
     was_replaced,
 )
-from src.utils.redis import Row
+
+if TYPE_CHECKING:
+    from src.utils.redis import Row
 
 _PAGE_ENTRIES = 100
 # Entries that are delivered and not all acknowledged. With more, the number of the position is unknown.
