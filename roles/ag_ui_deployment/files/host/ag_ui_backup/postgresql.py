@@ -78,7 +78,7 @@ class Server:
 
     def version(self) -> int:
         """Return the major version of the server."""
-        return int(self.query("SHOW server_version_num")) // _NUMBERED_VERSION
+        return int(self.query("SHOW server_version_num", MAINTENANCE)) // _NUMBERED_VERSION
 
     def program(self, name: str, version: int) -> Path:
         """Return a client program of a major version, or else of the next later one.
