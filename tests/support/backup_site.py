@@ -147,7 +147,7 @@ class BackupSite:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=300,
         )
 
     def back_up(self, **settings: Any) -> Path:
