@@ -168,7 +168,8 @@ class BackupSite:
     def restore(self, step: str, **login: Any) -> subprocess.CompletedProcess[str]:
         """Run a step of the restore of what is unpacked."""
         plan = {
-            "directory": str(self.folder / "unpacked"),
+            "dump": str(self.folder / "unpacked/database"),
+            "manifest": json.loads((self.folder / "unpacked/manifest.json").read_text()),
             "database": self.login(OWNER) | {"password": PASSWORD} | login,
             "grantees": [APPLICATION, "a role that does not exist"],
         }

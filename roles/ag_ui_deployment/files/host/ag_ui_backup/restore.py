@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import programs
-from .archives import MANIFEST
 from .backup import compare
 from .errors import BackupError
 from .postgresql import MAINTENANCE, Server, literal, quoted
@@ -73,12 +72,11 @@ def plan(text: str) -> Iterator[Plan]:
     """Read a plan from JSON, which has the password; it is in a file in memory for the duration of the block."""
     try:
         values = json.loads(text)
-        directory = Path(values["directory"])
-        manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+        dump, manifest = Path(values["dump"]), values["manifest"]
         login = dict(values["database"])
         password, ca = login.pop("password"), login.pop("ca", "")
         grantees = tuple(values["grantees"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BackupError(f"the plan of the restore cannot be read ({error!r})") from error
     shared_memory = "/run" if os.access("/run", os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="ag-ui-restore-", dir=shared_memory) as folder:
@@ -90,7 +88,7 @@ def plan(text: str) -> Iterator[Plan]:
             login["ca"] = Path(folder) / "ca.crt"
             login["ca"].write_text(ca, encoding="utf-8")
         server = Server(Database.of(login))
-        yield Plan(server, directory / "database", manifest, grantees)
+        yield Plan(server, dump, manifest, grantees)
 
 
 def pgpass_line(password: str) -> str:
