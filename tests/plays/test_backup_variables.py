@@ -27,10 +27,10 @@ NEWEST = max(
 MFA_KEY = "m" * 48
 
 
-def play(folder: Path, playbook: str, variables: dict[str, Any], *options: str) -> Run:
+def play(folder: Path, playbook: str, variables: dict[str, Any]) -> Run:
     hosts = inventory(folder, REQUIRED_VARIABLES | variables, None)
     return run_playbook(
-        *("--check", "--inventory", hosts, *options),
+        *("--check", "--inventory", hosts),
         *("--extra-vars", json.dumps({"ansible_become": False})),
         f"playbooks/{playbook}.yml",
     )

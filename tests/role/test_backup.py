@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PASSWORD = 'with:a\\colon\' and "quotes" #'
 RECIPIENT = f"age1{'q' * 58}"
 KEYS = [{"setting": "MFA_KEY", "secret": "mfa_key", "previous": "MFA_PREVIOUS_KEYS"}]
-HOSTS = {"alone": {"alone-1": {}}}
+HOSTS: dict[str, dict[str, dict[str, Any]]] = {"alone": {"alone-1": {}}}
 VARIABLES = {
     "ag_ui_backup_database_password": PASSWORD,
     "ag_ui_backup_recipient": RECIPIENT,
