@@ -272,7 +272,7 @@ def test_owner_and_user_of_the_database_must_differ(tmp_path: Path) -> None:
     wrong = {"shield_datastores_database_owner": "shield"}
     assert_refused(
         play(tmp_path, REQUIRED_VARIABLES, DATASTORE_VARIABLES | wrong),
-        "the owner and the user must differ",
+        "the roles must differ",
     )
 
 

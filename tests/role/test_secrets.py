@@ -161,12 +161,18 @@ def test_login_tasks_use_the_passwords_without_exposing_them(tmp_path: Path) -> 
     role = TOP / "roles/shield_datastores"
     tasks = yaml.safe_load((role / "tasks/postgresql.yml").read_text())
     logins = [task for task in tasks if "Log in" in task["name"]]
-    passwords = {"owner": "of-'the'-owner-\\n$HOME", "user": "`of`-the-$(user)-\u00fc#%"}
+    passwords = {
+        "owner": "of-'the'-owner-\\n$HOME",
+        "user": "`of`-the-$(user)-\u00fc#%",
+        "backup": 'of"the\\backup-$$',
+    }
     defaults = yaml.safe_load((role / "defaults/main.yml").read_text()) | DATASTORE_VARIABLES
     defaults |= {
         "ansible_python_interpreter": sys.executable,
         "shield_datastores_database_owner_password": passwords["owner"],
         "shield_datastores_database_password": passwords["user"],
+        "shield_datastores_database_backup_password": passwords["backup"],
+        "__shield_datastores_has_backup": True,
     }
     play = {"hosts": "localhost", "connection": "local", "gather_facts": False}
     play |= {"tasks": logins, "vars": defaults, "vars_files": list(map(str, variable_files(role)))}
@@ -190,6 +196,7 @@ def test_login_tasks_use_the_passwords_without_exposing_them(tmp_path: Path) -> 
     assert [(user, password) for user, password, _ in used_logins] == [
         ("shield_owner", passwords["owner"]),
         ("shield", passwords["user"]),
+        ("shield_backup", passwords["backup"]),
     ]
     output = done.stdout + done.stderr + (tmp_path / "arguments").read_text()
     assert "psql --no-psqlrc" in output

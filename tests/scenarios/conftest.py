@@ -42,7 +42,7 @@ def pytest_terminal_summary(
             terminalreporter.line(line)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def figures(request: pytest.FixtureRequest) -> Figures:
     return request.config.stash[FIGURES]
 

@@ -51,7 +51,8 @@ def steps() -> list[str]:
     """Return the task files of a deployment that follow the preflight."""
     tasks = yaml.safe_load((ROLE / "tasks/main.yml").read_text())
     [block] = [task["block"] for task in tasks if "block" in task]
-    named = [task["ansible.builtin.import_tasks"].removesuffix(".yml") for task in block]
+    imported = [task.get("ansible.builtin.import_tasks", "") for task in block]
+    named = [file.removesuffix(".yml") for file in imported if file]
     named.remove("proxy_record")
     return ["preflight_secrets", *named[named.index("preflight") + 1 : named.index("verify")]]
 

@@ -1,4 +1,4 @@
-"""Command line of the image: serve, migrate, manage users, verify the audit log, check the settings."""
+"""Command line of the image: serve, migrate, manage users, verify the audit log, check the settings, restore a backup."""
 
 import argparse
 import sys
@@ -12,6 +12,7 @@ from src.commands import (
     second_factors,
     serve,
     settings,
+    stream,
     users,
     workspaces,
 )
@@ -43,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
         workspaces,
         audit,
         settings,
+        stream,
         openapi,
         permissions,
     )

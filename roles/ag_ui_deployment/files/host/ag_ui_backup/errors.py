@@ -1,0 +1,5 @@
+"""The error of this program."""
+
+
+class BackupError(Exception):
+    """A failure with a message for the operator."""
