@@ -13,8 +13,7 @@ from tests.scenarios.support.waiting import Stopwatch, eventually
 
 if TYPE_CHECKING:
     from tests.scenarios.cluster.cluster import ClusterSite
-    from tests.scenarios.support.event_source import position
-from tests.scenarios.support.experiment import ExperimentFactory
+    from tests.scenarios.support.experiment import ExperimentFactory
     from tests.scenarios.support.figures import Figures
 
 RECOVERED_WITHIN = 60.0
