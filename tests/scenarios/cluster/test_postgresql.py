@@ -56,7 +56,11 @@ def test_failover_loses_no_event(
         )
         for host in hosts:
             host.wait_until_healthy(within=RECOVERED_WITHIN)
-            assert host.ask_for_token(user.email, PASSWORD).status == 200
+            eventually(
+                lambda host=host: host.ask_for_token(user.email, PASSWORD).status == 200,  # type: ignore[misc]
+                "a login",
+                within=RECOVERED_WITHIN,
+            )
         figures.record("postgresql_recovered_after_promotion", promoted.seconds, "s", "goal: 15 s")
         assert site.postgresql_port() == NEW
     site.datastores.run("sh", "-ec", COPY.format(former=name, port=NEW))
