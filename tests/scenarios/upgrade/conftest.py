@@ -35,7 +35,7 @@ _STEPS = {
     ),
     "dies": (
         "RUN sed -i 's/^        services.start()/        services.start(); "
-        'asyncio.get_running_loop().call_later(8, __import__("os")._exit, 3)/\' '
+        'asyncio.get_running_loop().call_later(15, __import__("os")._exit, 3)/\' '
         "/app/src/main.py && grep _exit /app/src/main.py"
     ),
     "later-schema": "COPY later.py /app/migrations/versions/9999_later.py",
