@@ -111,12 +111,11 @@ def warm_site(site: Site, user: Account, stranger: Account) -> Site:
 def under_load(  # noqa: PLR0913, PLR0917 - fixtures, by name
     warm_site: Site,
     load_clients: LoadClients,
-    request: pytest.FixtureRequest,
+    figures: Figures,
     admin: Account,
     user: Account,
     stranger: Account,
 ) -> ExperimentFactory:
-    figures = request.config.stash[FIGURES]
     return ExperimentFactory(warm_site, load_clients, figures, (admin, user, stranger))
 
 

@@ -9,15 +9,10 @@ from testinfra.utils.ansible_runner import AnsibleRunner
 
 from tests.scenarios.cluster.cluster import ADDRESS, ClusterSite
 from tests.scenarios.support.event_source import Server
-from tests.scenarios.support.experiment import ExperimentFactory
-from tests.scenarios.support.load import warm_up
 from tests.scenarios.support.load_clients import LoadClients
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from tests.scenarios.support.figures import Figures
-    from tests.scenarios.support.site import Account
 
 # Three times the interval of the keep-alives.
 SILENCE = 12.0
@@ -52,21 +47,3 @@ def load_clients(hosts: list[ClusterSite]) -> Iterator[LoadClients]:
     server = Server(ADDRESS, proxy.port, proxy.server_name, certificates, SILENCE)
     with LoadClients(server) as load_clients:
         yield load_clients
-
-
-@pytest.fixture(scope="session")
-def warm_site(site: ClusterSite, user: Account, stranger: Account) -> ClusterSite:
-    warm_up(site, (user.id, stranger.id, None, None))
-    return site
-
-
-@pytest.fixture
-def under_load(  # noqa: PLR0913, PLR0917 - fixtures, by name
-    warm_site: ClusterSite,
-    load_clients: LoadClients,
-    figures: Figures,
-    admin: Account,
-    user: Account,
-    stranger: Account,
-) -> ExperimentFactory:
-    return ExperimentFactory(warm_site, load_clients, figures, (admin, user, stranger))
