@@ -10,8 +10,8 @@ import pytest
 from redis import Redis
 from redis.exceptions import AuthenticationError
 
-from tests.datastores.test_preflight import database, endpoint, problems
 from tests.support.ansible_module import run_module
+from tests.support.datastores import database, endpoint, problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from tests.plays.test_proxy_tasks import DEFAULTS, KEY, Healthy
 from tests.support.acme_server import BLOCKED, AcmeServer
 from tests.support.ansible_module import import_util
+from tests.support.healthy_instance import Healthy
 from tests.support.nginx import free_port, make_certificate, version
 from tests.support.playbook import run_playbook
-from tests.support.proxy_host import ProxyHost
+from tests.support.proxy_host import DEFAULTS, PROXY_KEY, ProxyHost
 from tests.support.site_playbook import REQUIRED_VARIABLES
 from tests.support.threaded_server import serving
 
@@ -83,7 +83,7 @@ class AcmeHost(ProxyHost):
             "ag_ui_backend_ports": [self.backend],
             "ag_ui_tls_mode": mode,
             "__ag_ui_preflight": {"ipv6": False, "nginx": version(), "certificate": found},
-            "__ag_ui_generated": {"values": {"proxy_key": KEY}},
+            "__ag_ui_generated": {"values": {"proxy_key": PROXY_KEY}},
             "__ag_ui_config_dir": str(self.folder),
             "__ag_ui_state_dir": str(self.folder),
             "__ag_ui_proxy_nginx": str(self.folder),

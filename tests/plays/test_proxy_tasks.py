@@ -7,16 +7,17 @@ import os
 import signal
 import ssl
 import sys
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, ClassVar
+from http.server import ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]
 
 from tests.support.certificates import sign
+from tests.support.healthy_instance import Healthy
 from tests.support.nginx import free_port, version
-from tests.support.playbook import TOP, run_playbook
-from tests.support.proxy_host import ProxyHost
+from tests.support.playbook import run_playbook
+from tests.support.proxy_host import DEFAULTS, PROXY_KEY, ProxyHost
 from tests.support.site_playbook import REQUIRED_VARIABLES
 from tests.support.threaded_server import serving
 
@@ -27,9 +28,7 @@ if TYPE_CHECKING:
     from tests.support.playbook import Run
 
 NAME = "ag-ui.example"
-KEY = "a-key-of-the-proxy-for-the-backend-0123456789"
 GET = b"GET / HTTP/1.1\r\nHost: ag-ui.example\r\nConnection: close\r\n\r\n"
-DEFAULTS = yaml.safe_load((TOP / "roles/ag_ui_deployment/defaults/main.yml").read_text())
 # The names that the preflight finds in the certificate of the tasks.
 CERTIFICATE = [NAME, "localhost", "a", "hx-dev-server", "127.0.0.1", "::1"]
 
@@ -58,7 +57,7 @@ class Host(ProxyHost):
             "ag_ui_http_port": self.http,
             "ag_ui_backend_ports": [self.backend],
             "__ag_ui_preflight": {"ipv6": False, "nginx": version(), "certificate": certificate},
-            "__ag_ui_generated": {"values": {"proxy_key": KEY}},
+            "__ag_ui_generated": {"values": {"proxy_key": PROXY_KEY}},
             "__ag_ui_config_dir": str(self.folder),
             "__ag_ui_state_dir": str(self.folder),
             "__ag_ui_proxy_nginx": str(self.folder),
@@ -72,23 +71,6 @@ class Host(ProxyHost):
             self.folder / "play.yml",
             environment=self.environment,
         )
-
-
-class Healthy(BaseHTTPRequestHandler):
-    """An instance that records the proxy keys it receives."""
-
-    keys: ClassVar[list[str | None]] = []
-
-    def do_GET(self) -> None:
-        self.keys.append(self.headers["X-AG-UI-Proxy-Key"])
-        body = b'{"status": "healthy"}'
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 @pytest.fixture
@@ -108,17 +90,17 @@ def host(tmp_path: Path) -> Iterator[Host]:
 def test_new_host_serves_and_a_second_run_changes_nothing(host: Host, instance: int) -> None:
     first = host.apply([], ag_ui_backend_ports=[instance])
     assert first.code == 0, first.output
-    assert KEY not in first.output
+    assert PROXY_KEY not in first.output
     forged = GET.replace(b"Connection", b"X-AG-UI-Proxy-Key: forged\r\nConnection")
     answer = host.nginx.send(host.https, forged)
     assert answer.status == 200
     assert "max-age=31536000" in answer.headers["strict-transport-security"]
     # Only root and the backend may read the key that authenticates the proxy.
-    assert Healthy.keys[-1] == KEY
+    assert Healthy.keys[-1] == PROXY_KEY
     readable = [
         path for path in host.folder.rglob("*") if path.is_file() and path.stat().st_mode & 0o44
     ]
-    assert [path for path in readable if KEY in path.read_text(errors="replace")] == []
+    assert [path for path in readable if PROXY_KEY in path.read_text(errors="replace")] == []
     second = host.apply(CERTIFICATE, ag_ui_backend_ports=[instance])
     assert second.code == 0, second.output
     assert second.changes == {"hx-dev-server": 0}, second.output

@@ -28,7 +28,7 @@ def test_names_missing_packages_and_how_to_get_them(bare: Checkout) -> None:
     done = bare.run("script/bootstrap", unprivileged=True)
     assert done.returncode == 1
     assert "python3-venv" in done.stderr
-    assert "sudo apt-get install --no-install-recommends ca-certificates" in done.stderr
+    assert "sudo apt-get install --no-install-recommends age" in done.stderr
     assert "usermod -aG docker" in done.stderr
     assert "apt-get was run" not in done.stderr
 

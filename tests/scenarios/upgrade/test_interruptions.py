@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.scenarios.support.deployment import RunningDeployment, deploy
+from tests.scenarios.support.releases import check_succeeded, reboot, releases
 from tests.scenarios.support.waiting import eventually
-from tests.scenarios.upgrade.test_releases import check_succeeded, reboot, releases
 
 if TYPE_CHECKING:
     from tests.scenarios.support.site import Site

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +10,13 @@ import pytest
 
 from tests.scenarios.support.deployment import deploy, run
 from tests.scenarios.support.experiment import ClientCounts
+from tests.scenarios.support.releases import (
+    BACK_WITHIN,
+    check_second_run_changes_nothing,
+    check_succeeded,
+    reboot,
+    releases,
+)
 from tests.scenarios.support.request_load import RequestLoad
 from tests.scenarios.support.waiting import eventually
 
@@ -26,7 +32,6 @@ EVENTS_PER_SECOND = 100.0
 # About 50 requests per second.
 REQUEST_CLIENTS = 3
 RELEASES_KEPT = 5
-BACK_WITHIN = 120.0
 # Makes every DDL statement of a migration fail with this message.
 REFUSING_DATABASE = """
 CREATE FUNCTION refuse_change() RETURNS event_trigger LANGUAGE plpgsql
@@ -92,29 +97,6 @@ def active_files(site: Site) -> dict[str, str]:
     return {
         path: digest for digest, _, path in (line.partition("  ") for line in sums.splitlines())
     }
-
-
-def releases(site: Site) -> dict[str, str]:
-    """Return the release of each running instance."""
-    return {
-        name: str(site.inspect(name)["Config"]["Labels"]["ag-ui.release"])
-        for name in site.containers()
-    }
-
-
-def reboot(site: Site) -> None:
-    subprocess.run(["docker", "restart", "--time", "30", site.dev.name], check=True, timeout=120)
-    site.wait_until_healthy(within=BACK_WITHIN)
-
-
-def check_succeeded(done: Run) -> None:
-    assert done.code == 0, f"{done.message}\n{done.output}"
-
-
-def check_second_run_changes_nothing(inventory: str, variables: dict[str, object]) -> None:
-    done = deploy(inventory, variables)
-    check_succeeded(done)
-    assert sum(done.changes.values()) == 0, done.output
 
 
 def check_failed(done: Run, release: FailingRelease) -> None:
