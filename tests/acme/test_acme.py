@@ -222,10 +222,10 @@ def test_first_failure_leaves_a_site_and_the_next_run_heals_it(
     assert "Type: connection" in failed.message
     assert "connection refused" in failed.message
     assert host.nginx.send(host.https, b"GET / HTTP/1.0\r\n\r\n").status == 200
-    healed = host.obtain(server, "verify")
+    healed = host.obtain(server)
     assert healed.code == 0, healed.output
     assert host.verify(server.root, NAME, ALIAS) == [NAME, ALIAS]
-    again = host.obtain(server, "verify")
+    again = host.obtain(server)
     assert again.code == 0, again.output
     assert again.changes == {"hx-dev-server": 0}, again.output
 
@@ -309,7 +309,7 @@ def test_failure_leaves_the_certificate_that_was_there(site: AcmeHost, server: A
 
 def test_other_server_issues_anew(site: AcmeHost, tmp_path: Path) -> None:
     with AcmeServer(tmp_path / "server", site.http) as other:
-        done = site.obtain(other, "verify")
+        done = site.obtain(other)
         assert done.code == 0, done.output
         assert site.verify(other.root, NAME, ALIAS) == [NAME, ALIAS]
 
@@ -340,7 +340,7 @@ def test_interrupted_certbot_is_healed(
 
 
 def test_other_mode_ends_the_renewal(site: AcmeHost, server: AcmeServer) -> None:
-    done = site.apply("self_signed", "verify")
+    done = site.apply("self_signed")
     assert done.code == 0, done.output
     assert list((site.letsencrypt / "renewal").iterdir()) == []
     left = [
@@ -354,8 +354,8 @@ def test_other_mode_ends_the_renewal(site: AcmeHost, server: AcmeServer) -> None
     assert site.served == own
     assert site.verify(own, NAME, ALIAS) != []
     assert site.run("certbot", "renew", "--no-random-sleep-on-renew").returncode == 0
-    again = site.apply("self_signed", "verify")
+    again = site.apply("self_signed")
     assert again.changes == {"hx-dev-server": 0}, again.output
-    back = site.obtain(server, "verify")
+    back = site.obtain(server)
     assert back.code == 0, back.output
     assert site.served == site.issued

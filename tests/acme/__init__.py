@@ -1,0 +1,1 @@
+"""Tests of certificates by ACME, with certbot, Pebble and nginx."""
