@@ -1,4 +1,4 @@
-"""When certbot is run and what a failure means, with a stub of certbot; tests/plays/test_acme.py has the real one."""
+"""When certbot is run and what a failure means, with a stub of certbot; tests/acme has the real one."""
 
 from __future__ import annotations
 
