@@ -101,7 +101,7 @@ def test_releases_and_logs_are_shown(site: Site) -> None:
     ]
     port = site.ports[0]
     site.dev.systemctl("restart", site.unit(port))
-    assert '"event": "backend_started"' in succeeded(site, "logs", str(port), "--since", "-2min")
+    assert '"event":"backend_started"' in succeeded(site, "logs", str(port), "--since", "-2min")
 
 
 def test_exec_runs_the_command_line_of_the_backend(site: Site, admin: Account) -> None:
