@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import time
@@ -11,6 +10,9 @@ import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
+from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_text_files import (
+    write_atomically,
+)
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_units import (
     PERMANENT,
     TRIAL,
@@ -36,18 +38,6 @@ ERRORS_MAX = 2
 def systemctl(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run systemctl and wait for it."""
     return subprocess.run(["systemctl", *arguments], capture_output=True, text=True, check=False)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file atomically, so that a crash leaves either the old or the new content."""
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.new")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.chmod(0o644)
-    temporary.replace(path)
 
 
 def get_json(url: str) -> tuple[int, dict[str, Any]]:

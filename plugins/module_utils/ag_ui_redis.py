@@ -89,12 +89,7 @@ class Redis:
             RefusedError: Redis replies with an error, or closes the connection.
             OSError: The connection breaks, or the reply is not in the Redis protocol.
         """
-        reply = self._exchange(*words)
-        if reply.startswith("-"):
-            raise RefusedError(reply[1:])
-        if not reply.startswith("+"):
-            raise ConnectionError("it does not answer as Redis does")
-        return reply[1:]
+        return self._reply("+", *words)[1:]
 
     def log_in(self, user: str, password: str) -> None:
         """Log in if there is a password, and check that the server responds.
@@ -159,12 +154,17 @@ class Redis:
             RefusedError: Redis replies with an error, or closes the connection.
             OSError: The connection breaks, or the reply is not in the Redis protocol.
         """
+        reply = self._reply("*", *words)
+        return [self._bulk_string(self._line()) for _ in range(_size(reply, MAX_LIST_LINES))]
+
+    def _reply(self, kind: str, *words: str) -> str:
+        """Send one command, and return the first line of its reply, which must begin with `kind`."""
         reply = self._exchange(*words)
         if reply.startswith("-"):
             raise RefusedError(reply[1:])
-        if not reply.startswith("*"):
+        if not reply.startswith(kind):
             raise ConnectionError("it does not answer as Redis does")
-        return [self._bulk_string(self._line()) for _ in range(_size(reply, MAX_LIST_LINES))]
+        return reply
 
     def _bulk_string(self, header: str) -> str:
         size = _size(header, MAX_INFO_BYTES)

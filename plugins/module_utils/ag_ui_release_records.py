@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import TypedDict
+
+from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_text_files import (
+    write_atomically,
+)
 
 # Marker file in the directory of each release that all instances have run; its mtime is the time of the deployment.
 DEPLOYED_MARKER = "deployed"
@@ -48,14 +51,7 @@ def read_record(release: Path) -> Record:
 
 def write_record(release: Path, record: Record) -> None:
     """Replace the record of a release atomically."""
-    temporary = release / f".{RECORD}.new"
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(record, file, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.chmod(0o644)
-    temporary.replace(release / RECORD)
+    write_atomically(release / RECORD, json.dumps(record, indent=2) + "\n")
 
 
 def linked_release(directory: Path, link: str) -> str:

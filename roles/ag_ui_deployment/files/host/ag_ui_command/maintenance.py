@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_host_state import (
     running_instances,
 )
-from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_instance_control import (
-    write_atomically,
-)
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_release_records import (
     utc_now,
 )
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_site_state import (
     maintenance_since,
+)
+from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_text_files import (
+    write_atomically,
 )
 
 from ag_ui_command.errors import REFUSED, CommandError
