@@ -37,7 +37,7 @@ export AG_UI_BUILD_CA_BUNDLE=$ca_bundle AG_UI_BUILD_INDEX_URL
 AG_UI_BUILD_INDEX_URL=${AG_UI_BUILD_INDEX_URL:-$(site_index)}
 [[ -z $AG_UI_BUILD_INDEX_URL ]] || export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$AG_UI_BUILD_INDEX_URL}
 
-export PATH="$venv/bin:$PATH" PYTHONDONTWRITEBYTECODE=1 ANSIBLE_CONFIG="$top/ansible.cfg"
+export PATH="$venv/bin:$PATH" PYTHONPYCACHEPREFIX="$top/.cache/bytecode" ANSIBLE_CONFIG="$top/ansible.cfg"
 unset PYTHONPATH VIRTUAL_ENV
 
 say() { printf '%s\n' "$*"; }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator  # type: ignore[import-untyped]
@@ -28,7 +29,9 @@ def typed(values: dict[str, Any], specification: dict[str, Any]) -> dict[str, An
         name: [] if options[name]["type"] == "list" and value == "" else value
         for name, value in values.items()
     }
-    result: dict[str, Any] = ArgumentSpecValidator(options).validate(given).validated_parameters
+    # Plain values, because the validator copies them, and a copy of Ansible's lazy containers includes all variables.
+    plain = json.loads(json.dumps(given))
+    result: dict[str, Any] = ArgumentSpecValidator(options).validate(plain).validated_parameters
     return result
 
 

@@ -313,6 +313,17 @@ def previous_logins(server: DatabaseOptions, timeout: float) -> list[str]:
     ]
 
 
+def has_user(server: DatabaseOptions, email: str, timeout: float) -> bool:
+    """Whether the backend has an account with this email; it has none before the first migration."""
+    primary = database_primary(server, server["logins"][0], timeout)
+    login = usable_login(primary, primary["logins"][0], timeout)
+    with contextlib.closing(log_in(primary, login, timeout)) as client:
+        try:
+            return client.has_user(email)
+        except RefusedError:
+            return False
+
+
 def database_primary(
     server: DatabaseOptions, login: LoginOptions, timeout: float
 ) -> DatabaseOptions:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import grp
+import pwd
 import re
 import shutil
 import subprocess
 import time
 from pathlib import Path
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_certificates import (
     parse,
@@ -24,6 +26,11 @@ from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_unit
     instance_units,
 )
 
+if TYPE_CHECKING:
+    from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_host import (
+        AccountOptions,
+    )
+
 # A self-signed certificate is replaced when it expires sooner.
 RENEWAL_SECONDS = 30 * 24 * 3600
 
@@ -32,7 +39,9 @@ class HostState(TypedDict):
     """What the module returns; its RETURN describes the keys."""
 
     ipv6: bool
+    gid: int | None
     engine: bool
+    running: list[str]
     missing: list[str]
     nginx: str
     certificate: list[str]
@@ -49,6 +58,26 @@ def missing_packages(names: list[str]) -> list[str]:
     packages = output_of("dpkg-query", "--show", "--showformat", "${db:Status-Status} ${Package}\n")
     installed = set(packages.splitlines())
     return [name for name in names if f"installed {name}" not in installed]
+
+
+def account_gid(account: AccountOptions) -> int | None:
+    """Return the id of the account's group; None if user and group do not both exist as the role creates them."""
+    try:
+        user, group = pwd.getpwnam(account["name"]), grp.getgrnam(account["name"])
+    except KeyError:
+        return None
+    return group.gr_gid if (user.pw_uid, user.pw_gid) == (account["uid"], group.gr_gid) else None
+
+
+def running_units(units: list[str]) -> list[str]:
+    """Return the units that are enabled and active."""
+    properties = output_of("systemctl", "show", "--property=Id,ActiveState,UnitFileState", *units)
+    found = []
+    for block in properties.split("\n\n"):
+        values = dict(line.split("=", 1) for line in block.splitlines())
+        if values.get("ActiveState") == "active" and values.get("UnitFileState") == "enabled":
+            found.append(values["Id"])
+    return found
 
 
 def nginx_version() -> str:
@@ -82,10 +111,18 @@ def existing_releases(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.glob("*") if path.is_dir())
 
 
-def host_state(packages: list[str], certificate: str, configuration: Path) -> HostState:
+def host_state(
+    account: AccountOptions,
+    units: list[str],
+    packages: list[str],
+    certificate: str,
+    configuration: Path,
+) -> HostState:
     """Read the state of everything that the role may change.
 
     Args:
+        account: The account of the backend.
+        units: Units to look for besides those of the instances.
         packages: Names of packages to look for.
         certificate: Path of the certificate.
         configuration: Configuration directory, which contains the releases.
@@ -97,7 +134,9 @@ def host_state(packages: list[str], certificate: str, configuration: Path) -> Ho
     images = output_of("docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}")
     return {
         "ipv6": Path("/proc/net/if_inet6").exists(),
+        "gid": account_gid(account),
         "engine": engine,
+        "running": running_units(units) if units else [],
         "missing": missing_packages(packages),
         "nginx": nginx_version(),
         "certificate": certificate_names(certificate),

@@ -208,6 +208,17 @@ class Postgres:
         """Whether the server is a standby, which rejects writes."""
         return self._row("SELECT pg_is_in_recovery()").endswith(b"t")
 
+    def has_user(self, email: str) -> bool:
+        """Whether the backend has an account with this email.
+
+        Raises:
+            RefusedError: The table does not exist yet, or must not be read.
+        """
+        quoted = email.strip().lower().replace("'", "''")
+        return self._row(f"SELECT EXISTS (SELECT FROM users WHERE email = '{quoted}')").endswith(  # noqa: S608 - quoted
+            b"t"
+        )
+
     def _row(self, query: str) -> bytes:
         """Return the row of a query."""
         self._send(b"Q", query.encode() + b"\0")

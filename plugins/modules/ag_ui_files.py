@@ -1,8 +1,9 @@
 #!/usr/bin/python
-"""Install several small files in one step, and remove others from a directory."""
+"""Install several small files and directories in one step, and remove others from a directory."""
 
 from __future__ import annotations
 
+import grp
 import os
 import shutil
 from pathlib import Path
@@ -13,13 +14,20 @@ from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-unty
 DOCUMENTATION = r"""
 ---
 module: ag_ui_files
-short_description: Install several small files in one step
+short_description: Install several small files and directories in one step
 description:
-  - Installs public files with their content, for which M(ansible.builtin.copy) needs one connection each.
+  - Installs files with their content, for which M(ansible.builtin.copy) needs at least one connection each.
   - Removes everything else from the directory O(exclusive), such as files of an earlier version.
 options:
+  directories:
+    description: Directories to create, each with mode 0755.
+    type: list
+    elements: path
+    default: []
   files:
-    description: Files to install, each with C(path), C(content) and C(mode).
+    description:
+      - Files to install, each with C(path), C(mode), and either C(content) or C(src), a file on the target.
+      - C(group) is the group of the file; if it is omitted, that of the user who runs the module. In check mode it need not exist.
     type: list
     elements: dict
     default: []
@@ -39,6 +47,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+created:
+  description: Directories that were created or got another mode, or in check mode would be.
+  returned: success
+  type: list
+  elements: str
 written:
   description: Files that were written, or in check mode would be.
   returned: success
@@ -52,21 +65,48 @@ removed:
 """
 
 
+DIRECTORY_MODE = 0o755
+
+
 class FileOptions(TypedDict):
     """An element of the option `files`."""
 
     path: str
-    content: str
+    # Without a content, the file has that of `src`.
+    content: str | None
+    src: str | None
     # In octal notation.
     mode: str
+    group: str | None
+
+
+def content_of(file: FileOptions) -> bytes:
+    """Return the content that the file must have."""
+    if file["src"]:
+        return Path(file["src"]).read_bytes()
+    return (file["content"] or "").encode()
+
+
+def group_of(file: FileOptions) -> int:
+    """Return the id of the group that the file must have; -1 if that does not exist."""
+    if not file["group"]:
+        return os.getegid()
+    try:
+        return grp.getgrnam(file["group"]).gr_gid
+    except KeyError:
+        return -1
 
 
 def is_installed(file: FileOptions) -> bool:
-    """Whether the file exists with this content and mode."""
+    """Whether the file exists with this content, mode and group."""
     path = Path(file["path"])
     try:
-        mode = path.stat().st_mode & 0o7777
-        return mode == int(file["mode"], 8) and path.read_bytes() == file["content"].encode()
+        status = path.stat()
+        return (
+            status.st_mode & 0o7777 == int(file["mode"], 8)
+            and status.st_gid == group_of(file)
+            and path.read_bytes() == content_of(file)
+        )
     except OSError:
         return False
 
@@ -77,12 +117,25 @@ def install(file: FileOptions) -> None:
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.new")
     temporary.unlink(missing_ok=True)
-    with temporary.open("wb") as stream:
-        stream.write(file["content"].encode())
+    # Private until it has its group.
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+        stream.write(content_of(file))
         stream.flush()
         os.fsync(stream.fileno())
+    os.chown(temporary, -1, group_of(file))
     temporary.chmod(int(file["mode"], 8))
     temporary.replace(path)
+
+
+def is_created(directory: Path) -> bool:
+    """Whether the directory exists with its mode."""
+    return directory.is_dir() and directory.stat().st_mode & 0o7777 == DIRECTORY_MODE
+
+
+def create(directory: Path) -> None:
+    """Create the directory, or correct its mode."""
+    directory.mkdir(parents=True, exist_ok=True)
+    directory.chmod(DIRECTORY_MODE)
 
 
 def others(directory: Path, files: list[FileOptions]) -> list[Path]:
@@ -100,25 +153,34 @@ def main() -> None:
     """Install the files."""
     module = AnsibleModule(
         argument_spec={
+            "directories": {"type": "list", "elements": "path", "default": []},
             "files": {
                 "type": "list",
                 "elements": "dict",
                 "default": [],
                 "options": {
                     "path": {"type": "path", "required": True},
-                    "content": {"type": "str", "required": True},
+                    "content": {"type": "str"},
+                    "src": {"type": "path"},
                     "mode": {"type": "str", "required": True},
+                    "group": {"type": "str"},
                 },
+                "required_one_of": [["content", "src"]],
+                "mutually_exclusive": [["content", "src"]],
             },
             "exclusive": {"type": "path"},
         },
         supports_check_mode=True,
     )
+    directories = [Path(directory) for directory in module.params["directories"]]
+    created = [directory for directory in directories if not is_created(directory)]
     files: list[FileOptions] = module.params["files"]
     changed = [file for file in files if not is_installed(file)]
     exclusive = module.params["exclusive"]
     removed = others(Path(exclusive), files) if exclusive else []
     if not module.check_mode:
+        for directory in created:
+            create(directory)
         for path in removed:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -127,7 +189,8 @@ def main() -> None:
         for file in changed:
             install(file)
     module.exit_json(
-        changed=bool(changed or removed),
+        changed=bool(created or changed or removed),
+        created=[str(directory) for directory in created],
         written=[file["path"] for file in changed],
         removed=[str(path) for path in removed],
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypedDict
 from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_datastores import (
     database_problems,
+    has_user,
     previous_logins,
     redis_problems,
 )
@@ -222,6 +223,15 @@ options:
         description: User id.
         type: int
         required: true
+  administrator:
+    description: Email of an account to look for; if it is empty, none is.
+    type: str
+    default: ""
+  units:
+    description: Systemd units of which to return those that are enabled and active.
+    type: list
+    elements: str
+    default: []
   packages:
     description: Packages of which to return the missing ones.
     type: list
@@ -266,6 +276,19 @@ ipv6:
   description: Whether the target can listen on IPv6.
   returned: success
   type: bool
+gid:
+  description: Id of the group of O(account); null if user and group do not both exist as the role creates them.
+  returned: success
+  type: int
+administrator:
+  description: Whether there is an account with the email O(administrator).
+  returned: success
+  type: bool
+running:
+  description: Those of O(units) that are enabled and active.
+  returned: success
+  type: list
+  elements: str
 engine:
   description: Whether a Docker engine is installed, from any source.
   returned: success
@@ -360,6 +383,8 @@ class Options(TypedDict):
     proxy: ProxyOptions | None
     gateway: str
     account: AccountOptions
+    administrator: str
+    units: list[str]
     packages: list[str]
     certificate: str
     configuration: str
@@ -392,7 +417,16 @@ def main() -> None:
             "ports": {"type": "list", "elements": "dict", "default": []},
             "proxy": {"type": "dict"},
             "gateway": {"type": "str", "default": ""},
-            "account": {"type": "dict", "required": True},
+            "account": {
+                "type": "dict",
+                "required": True,
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "uid": {"type": "int", "required": True},
+                },
+            },
+            "administrator": {"type": "str", "default": ""},
+            "units": {"type": "list", "elements": "str", "default": []},
             "packages": {"type": "list", "elements": "str", "default": []},
             "certificate": {"type": "path", "required": True},
             "configuration": {"type": "path", "default": "/etc/ag-ui"},
@@ -410,13 +444,19 @@ def main() -> None:
         )
     proxy = params["proxy"]
     directives = main_directives(Path(proxy["main"]), own_files(proxy)) if proxy else set()
-    state = host_state(params["packages"], params["certificate"], Path(params["configuration"]))
-    database = params["database"]
-    previous = previous_logins(database, params["timeout"]) if database else []
+    state = host_state(
+        params["account"],
+        params["units"],
+        params["packages"],
+        params["certificate"],
+        Path(params["configuration"]),
+    )
+    database, email, timeout = params["database"], params["administrator"], params["timeout"]
     module.exit_json(
         changed=False,
         proxy_directives=sorted(directives),
-        previous_logins=previous,
+        previous_logins=previous_logins(database, timeout) if database else [],
+        administrator=bool(database and email and has_user(database, email, timeout)),
         **state,
     )
 

@@ -1,7 +1,9 @@
-"""Several files are installed in one step."""
+"""Several files and directories are installed in one step."""
 
 from __future__ import annotations
 
+import grp
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -61,3 +63,36 @@ def test_other_files_of_the_directory_are_removed(tmp_path: Path) -> None:
     assert sorted(install(tmp_path)["removed"]) == sorted(removed)
     assert sorted(path.name for path in (tmp_path / "lib").rglob("*")) == ["module.py", "package"]
     assert (tmp_path / "bin/program").exists()
+
+
+def test_file_has_the_content_of_another_and_its_group(tmp_path: Path) -> None:
+    (tmp_path / "source").write_text("first\n")
+    group = grp.getgrgid(os.getgid()).gr_name
+    file = {"path": f"{tmp_path}/copy", "src": f"{tmp_path}/source", "mode": "0640", "group": group}
+    assert run_module("ag_ui_files", {"files": [file]}, tmp_path, {})["changed"]
+    assert not run_module("ag_ui_files", {"files": [file]}, tmp_path, {})["changed"]
+    (tmp_path / "source").write_text("second\n")
+    assert run_module("ag_ui_files", {"files": [file]}, tmp_path, {})["written"] == [file["path"]]
+    copy = tmp_path / "copy"
+    assert (copy.stat().st_mode & 0o777, copy.read_text()) == (0o640, "second\n")
+    assert copy.stat().st_gid == os.getgid()
+
+
+def test_missing_group_is_no_error_in_check_mode(tmp_path: Path) -> None:
+    file = {"path": f"{tmp_path}/file", "content": "", "mode": "0640", "group": "no-such-group"}
+    options = {"files": [file], "_ansible_check_mode": True}
+    assert run_module("ag_ui_files", options, tmp_path, {})["written"] == [file["path"]]
+
+
+def test_directories_are_created_once_with_their_mode(tmp_path: Path) -> None:
+    directory = tmp_path / "a/b"
+    options = {"directories": [str(directory)]}
+    assert run_module("ag_ui_files", options | {"_ansible_check_mode": True}, tmp_path, {})[
+        "changed"
+    ]
+    assert not directory.exists()
+    assert run_module("ag_ui_files", options, tmp_path, {})["created"] == [str(directory)]
+    assert not run_module("ag_ui_files", options, tmp_path, {})["changed"]
+    directory.chmod(0o700)
+    assert run_module("ag_ui_files", options, tmp_path, {})["changed"]
+    assert directory.stat().st_mode & 0o777 == 0o755

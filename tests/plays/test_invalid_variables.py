@@ -301,7 +301,7 @@ def test_same_owner_in_both_roles_is_accepted(tmp_path: Path) -> None:
     owner = {"ag_ui_database_owner": "tables", "ag_ui_database_owner_password": "a-password"}
     created = {"shield_datastores_database_owner": "tables"}
     done = play(tmp_path, REQUIRED_VARIABLES | owner, DATASTORE_VARIABLES | created)
-    assert "Packages | List the installed packages and clusters" in "".join(done.tasks), done.output
+    assert "Packages | List the installed packages" in "".join(done.tasks), done.output
 
 
 def test_undefined_vault_variable_is_named(tmp_path: Path) -> None:

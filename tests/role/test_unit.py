@@ -80,14 +80,14 @@ def test_start_waits_for_readiness_and_stops_on_timeout(
 def test_environment_file_is_readable_by_root_and_the_service_only() -> None:
     tasks = yaml.safe_load((ROLE / "tasks/release_stage.yml").read_text())
     [block] = [task["block"] for task in tasks if "block" in task]
-    [template] = [
-        task["ansible.builtin.template"]
+    [file] = [
+        file
         for task in block
-        if task.get("ansible.builtin.template", {}).get("src") == "backend.env.j2"
+        for file in task.get("hx_citadel.shield_ag_ui.ag_ui_files", {}).get("files", [])
+        if "'backend.env.j2'" in file["content"]
     ]
-    mode = int(template["mode"], 8)
-    assert template["owner"] == "root"
-    assert template["group"] == "{{ __ag_ui_account }}"
+    mode = int(file["mode"], 8)
+    assert file["group"] == "{{ __ag_ui_account }}"
     assert mode & (stat.S_IRWXO | stat.S_IWGRP | stat.S_IXGRP) == 0
 
 

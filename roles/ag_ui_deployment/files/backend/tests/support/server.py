@@ -48,7 +48,7 @@ class Backend:
         """Add an account with a session for its tokens."""
         row = UserRow(
             email=email,
-            password_hash=await hash_password(PASSWORD),
+            password_hash=await _hash_of_password(),
             role=role.value,
             memberships=[],
         )
@@ -86,6 +86,16 @@ class Backend:
         """Return the report of /health."""
         body: dict[str, Any] = (await self.http.get("/health")).json()
         return body
+
+
+# The hash of PASSWORD. All accounts of the tests have the same, because hashing takes most of the time of `add_user`.
+_hashes: list[str] = []
+
+
+async def _hash_of_password() -> str:
+    if not _hashes:
+        _hashes.append(await hash_password(PASSWORD))
+    return _hashes[0]
 
 
 def _session_of(user: User) -> UUID:
