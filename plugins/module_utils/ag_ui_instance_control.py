@@ -361,5 +361,7 @@ class InstanceControl:
         for path in (self.trial, self.permanent):
             # Another process may end the trial.
             with suppress(FileNotFoundError):
-                return (readiness_url(path.read_text(encoding="utf-8")) or "").replace("%i", self.port)
+                return (readiness_url(path.read_text(encoding="utf-8")) or "").replace(
+                    "%i", self.port
+                )
         return ""
