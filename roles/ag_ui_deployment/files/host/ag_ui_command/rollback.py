@@ -145,7 +145,7 @@ def require_same_endpoints(site: Site, directory: Path, unit: str) -> None:
         return
     raise CommandError(
         f"Release {directory.name} has instances at other addresses or ports, which proxies of the group do not know. Go "
-        f"back from the controller: ansible-playbook playbooks/rollback.yml -e ag_ui_release={directory.name}",
+        f"back from the controller: ansible-playbook -i INVENTORY playbooks/rollback.yml -e ag_ui_release={directory.name}",
         REFUSED,
     )
 
