@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import re
 import subprocess
 import time
 import urllib.error
 import urllib.request
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_text_files import (
@@ -19,7 +22,7 @@ from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_unit
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 POLL_SECONDS = 0.3
@@ -33,6 +36,15 @@ ERROR_LEVELS = {"error", "critical"}
 # Lines of a crash and log records that a message shows.
 CRASH_LINES_MAX = 5
 ERRORS_MAX = 2
+# Ends the text of a unit under trial. systemd does not restart it after a failure, but starts the unit that goes back.
+# After a clean exit, such as that of `docker stop`, it is restarted.
+TRIAL_SETTINGS = """
+[Unit]
+OnFailure=ag-ui-recover@%i.service
+
+[Service]
+Restart=on-success
+"""
 
 
 def systemctl(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -56,7 +68,8 @@ def get_json(url: str) -> tuple[int, dict[str, Any]]:
             status, body = response.status, response.read(RESPONSE_MAX_BYTES)
     except urllib.error.HTTPError as error:
         status, body = error.code, error.read(RESPONSE_MAX_BYTES)
-    except OSError:
+    except (OSError, ValueError):
+        # A URL that is empty is a ValueError.
         return 0, {}
     try:
         document = json.loads(body)
@@ -198,7 +211,8 @@ def watch(controls: Mapping[InstanceControl, str], seconds: float) -> str:
     while True:
         elapsed = time.monotonic() - began
         for control, invocation in controls.items():
-            if control.instance.invocation() != invocation or not control.is_active():
+            is_same = control.instance.invocation() == invocation and control.trial.exists()
+            if not is_same or not control.is_active():
                 reason = f"it exited {elapsed:.0f} s after it was healthy"
                 return control.describe_failure(reason)
         if elapsed >= seconds:
@@ -231,7 +245,7 @@ class InstanceControl:
         self.trial = trial_directory / unit
 
     def start_trial(self, text: str, healthy_within: float) -> str:
-        """Start the instance from a new unit that a reboot forgets.
+        """Start the instance from a new unit that a reboot forgets, and that a failure removes.
 
         Args:
             text: Content of the unit.
@@ -240,9 +254,14 @@ class InstanceControl:
         Returns:
             Why the instance is not healthy; empty if it is.
         """
-        write_atomically(self.trial, text)
-        systemctl("daemon-reload")
-        return self.instance.start(self.readiness_url) or self.wait_until_healthy(healthy_within)
+        with self._units_locked():
+            write_atomically(self.trial, text + TRIAL_SETTINGS)
+            systemctl("daemon-reload")
+        reason = self.instance.start(self.readiness_url) or self.wait_until_healthy(healthy_within)
+        if not reason and not self.trial.exists():
+            # `recover` removed it, and the previous release is healthy.
+            reason = "it exited before it was healthy"
+        return reason
 
     def wait_until_healthy(self, timeout: float) -> str:
         """Wait for a healthy instance; return why it is not healthy after `timeout` seconds, else an empty string."""
@@ -257,42 +276,92 @@ class InstanceControl:
         last_error = self.instance.last_error() or "it logged none"
         return f"{self.unit} did not stay healthy: {reason}\nIts last error: {last_error}"
 
-    def commit(self) -> bool:
-        """Make the unit under trial permanent; return whether there was one."""
-        if not self.trial.exists():
-            return False
-        write_atomically(self.permanent, self.trial.read_text(encoding="utf-8"))
-        self.trial.unlink()
-        systemctl("daemon-reload")
+    def commit(self, text: str) -> bool:
+        """Make a release permanent that has passed its trial; return whether it was not before.
+
+        Args:
+            text: Content of its unit.
+        """
+        with self._units_locked():
+            is_tried, path = self.trial.exists(), self.permanent
+            if not is_tried and path.exists() and path.read_text(encoding="utf-8") == text:
+                return False
+            write_atomically(path, text)
+            self.trial.unlink(missing_ok=True)
+            systemctl("daemon-reload")
+        if not is_tried:
+            # It failed after its trial, and `recover` started the previous release.
+            systemctl("restart", self.unit)
         return True
 
     def roll_back(self) -> str:
-        """Start the permanent unit instead of the one under trial, or stop the instance if there is none.
+        """End the trial: start the permanent unit, or stop the instance if there is none.
 
         Returns:
-            What runs now; empty if there is no unit under trial.
+            What runs now; empty if there is no unit under trial, and nothing is wrong.
         """
-        if not self.trial.exists():
-            return ""
-        text = self.trial.read_text(encoding="utf-8")
-        self.trial.unlink()
+        with self._units_locked():
+            if self.trial.exists():
+                return self._go_back()
+            # After `recover`, systemd may be trying again to start the previous release.
+            is_starting = systemctl("is-active", self.unit).stdout.strip() == "activating"
+            return self.describe() if is_starting else ""
+
+    def recover(self) -> str:
+        """Go back if the instance has failed. systemd calls it when a unit under trial fails.
+
+        systemd also does so when the former process fails as it is stopped for the trial, which then starts.
+
+        Returns:
+            What runs now; empty if the instance has not failed.
+        """
+        with self._units_locked():
+            has_failed = systemctl("is-failed", self.unit).returncode == 0
+            return self._go_back() if has_failed else ""
+
+    def _go_back(self) -> str:
+        tried = ""
+        if self.trial.exists():
+            tried = self.trial.read_text(encoding="utf-8").removesuffix(TRIAL_SETTINGS)
+            self.trial.unlink()
         systemctl("daemon-reload")
         previous = systemctl("cat", self.unit)
-        is_same = previous.returncode == 0 and previous.stdout.endswith(text)
-        if is_same and self.is_active():
+        if previous.returncode != 0:
+            systemctl("stop", self.unit)
+            systemctl("reset-failed", self.unit)
+        elif previous.stdout.endswith(tried) and self.is_active():
             return (
                 "The instance keeps running: it is ready, and has no other release to go back to."
             )
-        if is_same or previous.returncode != 0:
-            systemctl("stop", self.unit)
-            systemctl("reset-failed", self.unit)
-            return "The instance is stopped: it has no other release to go back to."
-        if systemctl("restart", self.unit).returncode == 0:
+        else:
+            systemctl("restart", self.unit)
+        return self.describe()
+
+    def describe(self) -> str:
+        """Return what an instance runs whose trial has ended."""
+        if self.is_active():
             return "The instance runs its previous release again."
+        if systemctl("cat", self.unit).returncode != 0:
+            return "The instance is stopped: it has no other release to go back to."
         return f"Its previous release does not start either: see journalctl --unit {self.unit}."
+
+    @contextmanager
+    def _units_locked(self) -> Iterator[None]:
+        """Wait until no other process changes the unit of an instance."""
+        descriptor = os.open(self.permanent.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     @property
     def readiness_url(self) -> str:
         """The URL of the readiness probe in the unit that systemd uses."""
-        path = self.trial if self.trial.exists() else self.permanent
-        return (readiness_url(path.read_text(encoding="utf-8")) or "").replace("%i", self.port)
+        for path in (self.trial, self.permanent):
+            # Another process may end the trial.
+            with suppress(FileNotFoundError):
+                return (readiness_url(path.read_text(encoding="utf-8")) or "").replace(
+                    "%i", self.port
+                )
+        return ""

@@ -49,7 +49,9 @@ def create(path: Path, lock: Lock) -> bool:
 def take(path: Path, lock: Lock, replaces: str) -> Lock | None:
     """Take the lock; return the lock of another run that prevents it, else None."""
     existing = read(path)
-    if existing is not None and (replaces == "*" or existing.get("run") in {lock["run"], replaces}):
+    if existing is not None and existing.get("run") == lock["run"]:
+        return None
+    if existing is not None and replaces in {"*", existing.get("run")}:
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
     return None if create(path, lock) else read(path) or {}

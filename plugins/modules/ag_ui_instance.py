@@ -17,10 +17,11 @@ module: ag_ui_instance
 short_description: Switch one instance to a release on trial, make it permanent, or go back
 description:
   - With O(state=trial), writes the unit of the release to O(trial_directory), which overrides O(directory) and is
-    emptied by a reboot, and restarts the instance. A reboot or a crash during the trial therefore starts the last
-    permanent release. If the instance does not become ready and healthy, the module goes back and fails with the
-    reason.
-  - With O(state=committed), writes the unit under trial to O(directory). The instance keeps running.
+    emptied by a reboot, and restarts the instance. A reboot during the trial therefore starts the last permanent
+    release, and so does a failure, for which systemd starts C(ag-ui-recover@PORT.service). If the instance does not
+    become ready and healthy, the module goes back and fails with the reason.
+  - With O(state=committed), writes the unit of the release to O(directory) and ends the trial. The instance keeps
+    running.
   - With O(state=rolled_back), ends the trial. It restarts the instance with the unit in O(directory), or stops it if
     there is none.
 options:
@@ -34,7 +35,7 @@ options:
     choices: [trial, committed, rolled_back]
     required: true
   source:
-    description: Unit file of the release; required with O(state=trial).
+    description: Unit file of the release; required with O(state=trial) and O(state=committed).
     type: path
   healthy_within:
     description: Seconds within which a ready instance must report healthy.
@@ -69,7 +70,7 @@ started_at:
   returned: success with O(state=trial)
   type: float
 result:
-  description: What the instance runs now; empty if there was no trial.
+  description: What the instance runs now; empty if there was no trial and nothing is wrong.
   returned: with O(state=rolled_back)
   type: str
 reason:
@@ -94,10 +95,11 @@ class Options(TypedDict):
     trial_directory: str
 
 
-def start_trial(module: AnsibleModule, control: InstanceControl, params: Options) -> None:
+def start_trial(
+    module: AnsibleModule, control: InstanceControl, text: str, healthy_within: int
+) -> None:
     """Start the instance on trial; go back and fail if it is not healthy."""
-    text = Path(params["source"] or "").read_text(encoding="utf-8")
-    reason = control.start_trial(text, params["healthy_within"])
+    reason = control.start_trial(text, healthy_within)
     if not reason:
         module.exit_json(
             changed=True,
@@ -107,7 +109,7 @@ def start_trial(module: AnsibleModule, control: InstanceControl, params: Options
     last_error = control.instance.last_error()
     module.fail_json(
         msg=f"{control.unit} did not become healthy: {reason}\n"
-        f"Its last error: {last_error or 'it logged none'}\n{control.roll_back()}",
+        f"Its last error: {last_error or 'it logged none'}\n{control.roll_back() or control.describe()}",
         reason=reason,
         last_error=last_error,
     )
@@ -128,7 +130,7 @@ def main() -> None:
             "directory": {"type": "path", "default": "/etc/systemd/system"},
             "trial_directory": {"type": "path", "default": "/run/systemd/system.control"},
         },
-        required_if=[("state", "trial", ["source"])],
+        required_if=[("state", "trial", ["source"]), ("state", "committed", ["source"])],
         supports_check_mode=True,
     )
     if module.check_mode:
@@ -137,10 +139,11 @@ def main() -> None:
     control = InstanceControl(
         params["unit"], Path(params["directory"]), Path(params["trial_directory"])
     )
-    if params["state"] == "trial":
-        start_trial(module, control, params)
-    if params["state"] == "committed":
-        module.exit_json(changed=control.commit())
+    if params["source"] and params["state"] != "rolled_back":
+        text = Path(params["source"]).read_text(encoding="utf-8")
+        if params["state"] == "trial":
+            start_trial(module, control, text, params["healthy_within"])
+        module.exit_json(changed=control.commit(text))
     result = control.roll_back()
     module.exit_json(changed=bool(result), result=result)
 

@@ -82,7 +82,12 @@ class AcmeHost(ProxyHost):
             "ag_ui_http_port": self.http,
             "ag_ui_backend_ports": [self.backend],
             "ag_ui_tls_mode": mode,
-            "__ag_ui_preflight": {"ipv6": False, "nginx": version(), "certificate": found},
+            "__ag_ui_preflight": {
+                "ipv6": False,
+                "nginx": version(),
+                "certificate": found,
+                "running": [],
+            },
             "__ag_ui_generated": {"values": {"proxy_key": PROXY_KEY}},
             "__ag_ui_config_dir": str(self.folder),
             "__ag_ui_state_dir": str(self.folder),

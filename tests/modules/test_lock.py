@@ -24,6 +24,13 @@ def test_second_run_is_told_who_holds_the_lock(tmp_path: Path) -> None:
     assert lock(tmp_path, "first")["held"]
 
 
+def test_run_keeps_the_lock_that_it_has(tmp_path: Path) -> None:
+    """Removing and creating it again would let another run in."""
+    lock(tmp_path, "first", purpose="restore")
+    assert lock(tmp_path, "first", purpose="deployment")["held"]
+    assert lock(tmp_path, "second")["other"]["purpose"] == "restore"
+
+
 def test_lock_is_released_by_its_run_only(tmp_path: Path) -> None:
     lock(tmp_path, "first")
     lock(tmp_path, "second", state="absent")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 UNIT = "ag-ui-backend@8002.service"
 SCHEMA = "the database schema is not this release's"
 # A stub of systemd: it prefers the unit under trial, and a unit's text determines how its instance
-# behaves.
+# behaves. Of one that is `recovered`, the unit of OnFailure= has taken the instance back after a failure.
 SYSTEMCTL = """#!/bin/sh
 case $1 in
 show)
@@ -28,6 +28,7 @@ show)
   ;;
 cat) test -e "$KEPT/$2" || exit 1; echo "# $KEPT/$2"; cat "$KEPT/$2" ;;
 stop) rm -f "$STATE/running" ;;
+is-failed) exit 1 ;;
 is-active) test -e "$STATE/running" && ! grep -q 'never-ready' "$STATE/running" ;;
 restart)
   if grep -qs drains "$KEPT/$2"; then
@@ -37,9 +38,9 @@ restart)
   echo "$$" >"$STATE/invocation"
   for unit in "$TRIED/$2" "$KEPT/$2"; do test -e "$unit" && break; done
   cp "$unit" "$STATE/running"
-  cp "$KEPT/$2" "$STATE/kept_at_restart" 2>/dev/null
-  ! grep -q 'crashes' "$unit" || exit 1
-  grep -q 'never-ready' "$unit" || exit 0
+  release=$(head -n 1 "$unit")
+  case $release in *recovered*) rm "$unit"; cp "$KEPT/$2" "$STATE/running" ;; esac
+  case $release in *crashes*) exit 1 ;; *never-ready*) ;; *) exit 0 ;; esac
   while test ! -e "$STATE/asked"; do sleep 0.05; done
   exit 1
   ;;
@@ -98,8 +99,13 @@ class Host:
             {"unit": UNIT, "source": str(source), "state": "trial", "healthy_within": 1},
         )
 
-    def end_trial(self, state: str) -> dict[str, Any]:
-        return self.run("ag_ui_instance", {"unit": UNIT, "state": state})
+    def roll_back(self) -> dict[str, Any]:
+        return self.run("ag_ui_instance", {"unit": UNIT, "state": "rolled_back"})
+
+    def commit(self) -> dict[str, Any]:
+        """Make the release permanent that was started on trial."""
+        options = {"unit": UNIT, "source": str(self.root / "release/unit"), "state": "committed"}
+        return self.run("ag_ui_instance", options)
 
     def watch(self, trial: dict[str, Any], seconds: float) -> dict[str, Any]:
         started = {name: trial[name] for name in ("start_id", "started_at")}
@@ -153,26 +159,46 @@ def test_reboot_during_a_trial_starts_the_previous_release(host: Host) -> None:
     host.keep("old")
     answer = host.start_trial("new")
     assert answer["changed"], answer
-    assert host.running == host.unit_text("new")
+    assert host.running.startswith(host.unit_text("new"))
     assert host.kept == host.unit_text("old")
+
+
+def test_systemd_does_not_restart_a_release_that_fails_under_trial(host: Host) -> None:
+    host.keep("old")
+    host.start_trial("new")
+    settings = host.running.removeprefix(host.unit_text("new")).splitlines()
+    assert {"OnFailure=ag-ui-recover@%i.service", "Restart=on-success"} <= set(settings)
 
 
 def test_committed_release_is_permanent_and_keeps_running(host: Host) -> None:
     host.keep("old")
     started = host.start_trial("new")["start_id"]
-    assert host.end_trial("committed")["changed"]
-    assert host.kept == host.running == host.unit_text("new")
+    assert host.commit()["changed"]
+    assert host.kept == host.unit_text("new")
+    assert host.running.startswith(host.kept)
     assert list((host.root / "tried").iterdir()) == []
     assert host.text("state/invocation").strip() == started
-    assert not host.end_trial("committed")["changed"]
+    assert not host.commit()["changed"]
+
+
+def test_release_that_failed_after_its_watch_is_started_again_when_it_becomes_permanent(
+    host: Host,
+) -> None:
+    host.keep("old")
+    host.start_trial("new")
+    (host.root / "tried" / UNIT).unlink()
+    (host.root / "state/running").write_text(host.unit_text("old"))
+    assert host.commit()["changed"]
+    assert host.kept == host.running == host.unit_text("new")
 
 
 def test_rolled_back_release_is_gone(host: Host) -> None:
     host.keep("old")
     host.start_trial("new")
-    assert "runs its previous release again" in host.end_trial("rolled_back")["result"]
+    assert "runs its previous release again" in host.roll_back()["result"]
     assert host.kept == host.running == host.unit_text("old")
     assert list((host.root / "tried").iterdir()) == []
+    assert not host.roll_back()["changed"]
 
 
 def test_instance_that_keeps_running_passes_its_watch(host: Host) -> None:
@@ -191,6 +217,13 @@ def test_instance_that_dies_fails_its_watch_with_its_last_error(host: Host) -> N
         f"{UNIT} did not stay healthy: it exited 0 s after it was healthy",
         "Its last error: pool_failed: OSError: no route",
     ]
+
+
+def test_instance_that_was_taken_back_fails_its_watch(host: Host) -> None:
+    """Also if it runs its previous release since before the watch."""
+    trial = host.start_trial("new")
+    (host.root / "tried" / UNIT).unlink()
+    assert "did not stay healthy: it exited" in host.watch(trial, 0)["msg"]
 
 
 def test_instance_that_is_not_healthy_at_the_end_fails_its_watch(host: Host) -> None:
@@ -215,6 +248,24 @@ def test_failed_release_is_rolled_back(host: Host, release: str, reason: str) ->
     assert list((host.root / "tried").iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("release", "reason"),
+    [
+        ("crashes, recovered", "it exited, or http"),
+        ("recovered", "it exited before it was healthy"),
+    ],
+)
+def test_failed_release_may_have_been_taken_back_already(
+    host: Host, release: str, reason: str
+) -> None:
+    host.keep("old")
+    answer = host.start_trial(release)
+    first, _, last = answer["msg"].splitlines()
+    assert f"{UNIT} did not become healthy: {reason}" in first
+    assert last == "The instance runs its previous release again."
+    assert host.running == host.unit_text("old")
+
+
 def test_log_of_the_stopping_former_instance_is_not_the_reason(host: Host) -> None:
     host.keep("drains")
     (host.root / "state/invocation").write_text("former")
@@ -223,22 +274,26 @@ def test_log_of_the_stopping_former_instance_is_not_the_reason(host: Host) -> No
     assert "it exited, or http" in answer["reason"]
 
 
-@pytest.mark.parametrize("kept", [None, "never-ready"], ids=["the first release", "the same"])
-def test_failed_instance_without_former_release_is_stopped(host: Host, kept: str | None) -> None:
-    if kept:
-        host.keep(kept)
-    before = host.kept
+def test_failed_instance_without_former_release_is_stopped(host: Host) -> None:
     answer = host.start_trial("never-ready")
     assert "The instance is stopped" in answer["msg"]
     assert host.running == ""
-    assert host.kept == before
+    assert host.kept == ""
+
+
+def test_failed_instance_whose_release_is_permanent_is_left_to_systemd(host: Host) -> None:
+    """The cause may be outside this host, so systemd restarts it until it is gone."""
+    host.keep("never-ready")
+    answer = host.start_trial("never-ready")
+    assert "Its previous release does not start either" in answer["msg"]
+    assert host.running == host.kept == host.unit_text("never-ready")
 
 
 def test_ready_release_is_not_stopped_while_degraded(host: Host) -> None:
     host.keep("degraded")
     answer = host.start_trial("degraded")
     assert "keeps running" in answer["msg"]
-    assert host.running == host.unit_text("degraded")
+    assert host.running.startswith(host.unit_text("degraded"))
 
 
 @pytest.mark.parametrize(

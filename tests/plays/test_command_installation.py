@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 DEFAULTS = yaml.safe_load((TOP / "roles/ag_ui_deployment/defaults/main.yml").read_text())
 
 
-def install(folder: Path, *arguments: str, **changes: Any) -> Run:
+def install(folder: Path, *arguments: str, tasks: str = "command", **changes: Any) -> Run:
     """Run the tasks of the command, with a folder in place of the host."""
-    role = {"name": "ag_ui_deployment", "tasks_from": "command"}
-    tasks = [{"name": "Install the command", "ansible.builtin.include_role": role}]
+    role = {"name": "ag_ui_deployment", "tasks_from": tasks}
+    steps = [{"name": "Install the command", "ansible.builtin.include_role": role}]
     (folder / "play.yml").write_text(
-        yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": tasks}])
+        yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": steps}])
     )
     own = {
         "ansible_connection": "local",
@@ -86,7 +86,7 @@ def test_description_has_the_variables_of_the_site(tmp_path: Path) -> None:
         "ag_ui_tls_ca": "ca.pem",
         "ag_ui_watch_time": 5,
     }
-    done = install(tmp_path, **changes)
+    done = install(tmp_path, tasks="command_site", **changes)
     assert done.code == 0, done.output
     site = json.loads((tmp_path / "etc/site.json").read_text())
     assert (site["server_name"], site["https_port"]) == ("ag-ui.example", 8443)

@@ -56,7 +56,12 @@ class Host(ProxyHost):
             "ag_ui_https_port": self.https,
             "ag_ui_http_port": self.http,
             "ag_ui_backend_ports": [self.backend],
-            "__ag_ui_preflight": {"ipv6": False, "nginx": version(), "certificate": certificate},
+            "__ag_ui_preflight": {
+                "ipv6": False,
+                "nginx": version(),
+                "certificate": certificate,
+                "running": [],
+            },
             "__ag_ui_generated": {"values": {"proxy_key": PROXY_KEY}},
             "__ag_ui_config_dir": str(self.folder),
             "__ag_ui_state_dir": str(self.folder),

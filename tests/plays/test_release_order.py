@@ -117,7 +117,13 @@ class Site:
         }
         enabled = ["multi-user.target.wants/ag-ui.target", "docker.service.wants/ag-ui.target"]
         enabled += [f"ag-ui.target.wants/{unit}" for unit in units]
-        state = {"units": units, "instances": {}, "current": "old", "enabled": enabled}
+        state = {
+            "units": units,
+            "instances": {},
+            "running": [],
+            "current": "old",
+            "enabled": enabled,
+        }
         own = {
             "ansible_connection": "local",
             "ansible_python_interpreter": sys.executable,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from tests.support.ansible_module import PLUGINS
 from tests.support.role_templates import ROLE, RUNTIME_FACTS, inventory, render
 from tests.support.site_playbook import REQUIRED_VARIABLES
 
@@ -98,7 +99,19 @@ def test_client_is_confined(tmp_path: Path) -> None:
     )
     text = (render(tmp_path, "ag-ui-backend@.service.j2", hosts) / "alone-1").read_text()
     assert "IPAddressAllow=localhost 192.0.2.7\n" in text
-    unit = tmp_path / "ag-ui-backend@8002.service"
+    assert_confined(tmp_path / "ag-ui-backend@8002.service", text)
+
+
+def test_recovery_is_confined_and_has_the_name_that_units_under_trial_start(tmp_path: Path) -> None:
+    control = (PLUGINS / "module_utils/ag_ui_instance_control.py").read_text()
+    [name] = re.findall("^OnFailure=(.*@)%i.service$", control, re.MULTILINE)
+    hosts = inventory({"alone": {"alone-1": {}}}, REQUIRED_VARIABLES)
+    text = (render(tmp_path, f"{name}.service.j2", hosts) / "alone-1").read_text()
+    assert "ExecStart=/usr/local/sbin/ag-ui recover %i\n" in text
+    assert_confined(tmp_path / f"{name}8002.service", text)
+
+
+def assert_confined(unit: Path, text: str) -> None:
     unit.write_text(text)
     # The threshold is in tenths.
     done = subprocess.run(

@@ -53,16 +53,17 @@ show)
     done ;;
   esac ;;
 is-active) test -e "$STATE/$unit" && ! grep -q dies "$STATE/$unit" ;;
+is-failed) test -e "$STATE/$unit.failed" ;;
 cat) test -e "$KEPT/$unit" || exit 1; echo "# $KEPT/$unit"; cat "$KEPT/$unit" ;;
 enable) shift; for name; do case $name in -*) ;; *) touch "$STATE/$name.enabled" ;; esac; done ;;
 disable) rm -f "$STATE/$unit.enabled" ;;
-stop) rm -f "$STATE/$unit" ;;
+stop) rm -f "$STATE/$unit" "$STATE/$unit.failed" ;;
 reload) kill -HUP "$(cat "$NGINX/nginx.pid")" ;;
 start | restart)
   for file in "$TRIED/$unit" "$KEPT/$unit"; do test -e "$file" && break; done
   echo "$$" >"$STATE/$unit.invocation"
-  rm -f "$STATE/$unit"
-  grep -q crashes "$file" && exit 1
+  rm -f "$STATE/$unit" "$STATE/$unit.failed"
+  grep -q crashes "$file" && { touch "$STATE/$unit.failed"; exit 1; }
   cp "$file" "$STATE/$unit"
   if grep -q blocks "$file"; then while test ! -e "$STATE/continue"; do sleep 0.05; done; fi ;;
 esac

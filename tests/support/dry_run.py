@@ -77,6 +77,9 @@ def dry_run(
     found: dict[str, Any] = {
         "ipv6": False,
         "engine": True,
+        "gid": None,
+        "administrator": False,
+        "running": [],
         "missing": [],
         "nginx": version(),
         "certificate": [],

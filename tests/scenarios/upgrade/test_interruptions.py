@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.scenarios.support.deployment import RunningDeployment, deploy
-from tests.scenarios.support.releases import check_succeeded, reboot, releases
+from tests.scenarios.support.releases import BACK_WITHIN, check_succeeded, reboot, releases
 from tests.scenarios.support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -18,13 +18,17 @@ REACHED_WITHIN = 300.0
 CHANGED = {"ag_ui_log_level": "WARNING", "ag_ui_watch_time": 30}
 
 
+def running(site: Site) -> dict[str, str]:
+    """Return the release of each running instance; nothing if a container was removed meanwhile."""
+    try:
+        return releases(site)
+    except AssertionError:
+        return {}
+
+
 def switched(site: Site, former: str) -> int:
     """Return how many running instances have another release than the former one."""
-    try:
-        return len([release for release in releases(site).values() if release != former])
-    except AssertionError:
-        # A container was removed between two commands.
-        return 0
+    return len([release for release in running(site).values() if release != former])
 
 
 @pytest.mark.parametrize("instances", [1, 2])
@@ -40,6 +44,31 @@ def test_reboot_in_mid_release_starts_the_former_release(
         )
         assert deployment.is_running
         reboot(site)
+    assert set(releases(site).values()) == {former}
+
+
+def test_instance_that_fails_after_the_deployment_was_killed_runs_the_former_release(
+    site: Site, inventory: str
+) -> None:
+    [former] = set(releases(site).values())
+    first = site.ports[0]
+    with RunningDeployment(inventory, CHANGED) as deployment:
+        eventually(
+            lambda: switched(site, former) == 1 and site.is_ready(first),
+            "an instance with the release under trial",
+            within=REACHED_WITHIN,
+        )
+        deployment.kill()
+    site.kill(first)
+    eventually(
+        lambda: running(site).get(site.container(first)) == former and site.is_ready(first),
+        "the former release",
+        within=BACK_WITHIN,
+    )
+    assert set(releases(site).values()) == {former}
+    assert site.dev.run("ls", "/run/systemd/system.control").strip() == ""
+    # It also takes over the lock of the killed one.
+    check_succeeded(deploy(inventory))
     assert set(releases(site).values()) == {former}
 
 

@@ -1,4 +1,4 @@
-"""`ag-ui logs`, `drain`, `start` and `exec`: work with single instances."""
+"""`ag-ui logs`, `drain`, `start`, `recover` and `exec`: work with single instances."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_inst
     InstanceControl,
     get_json,
 )
-from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_site import container_of
+from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_site import (
+    container_of,
+    unit_of,
+)
 
 from ag_ui_command.errors import REFUSED, CommandError
 from ag_ui_command.host import require_success, require_unlocked, run, unit_for
@@ -112,6 +115,16 @@ def start(site: Site, port: int) -> None:
             f"It stays enabled, and systemd tries again. For details: ag-ui logs {port}"
         )
     say(f"Instance {port} is ready and healthy.")
+
+
+def recover(site: Site, port: int) -> None:
+    """Start the last permanent release of an instance that has failed.
+
+    The lock is not asked, because a deployment may have been killed. The port may be that of a new instance.
+    """
+    directories = Path(site["unit_directory"]), Path(site["trial_directory"])
+    result = InstanceControl(unit_of(site, port), *directories).recover()
+    say(f"Instance {port}: {result or 'It has not failed.'}")
 
 
 def run_backend_command(site: Site, arguments: list[str]) -> None:

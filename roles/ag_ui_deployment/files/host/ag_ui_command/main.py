@@ -127,6 +127,12 @@ def parser() -> Parser:
     command.set_defaults(run=_start)
 
     command = commands.add_parser(
+        "recover", help="go back from a failed trial; systemd calls it by itself"
+    )
+    command.add_argument("port", type=int, metavar="PORT")
+    command.set_defaults(run=_recover)
+
+    command = commands.add_parser(
         "maintenance", help="close the site for clients, or open it again"
     )
     command.add_argument("state", choices=["on", "off", "status"])
@@ -164,6 +170,10 @@ def _drain(site: Site, options: argparse.Namespace) -> None:
 
 def _start(site: Site, options: argparse.Namespace) -> None:
     instances.start(site, options.port)
+
+
+def _recover(site: Site, options: argparse.Namespace) -> None:
+    instances.recover(site, options.port)
 
 
 def _maintenance(site: Site, options: argparse.Namespace) -> None:

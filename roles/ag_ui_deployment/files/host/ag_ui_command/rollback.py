@@ -145,7 +145,7 @@ def require_same_endpoints(site: Site, directory: Path, unit: str) -> None:
         return
     raise CommandError(
         f"Release {directory.name} has instances at other addresses or ports, which proxies of the group do not know. Go "
-        f"back from the controller: ansible-playbook playbooks/rollback.yml -e ag_ui_release={directory.name}",
+        f"back from the controller: ansible-playbook -i INVENTORY playbooks/rollback.yml -e ag_ui_release={directory.name}",
         REFUSED,
     )
 
@@ -182,7 +182,7 @@ def switch(site: Site, release: Release, ports: list[int], former: str) -> None:
         for control in reversed(tried):
             say(f"Instance {control.port}: going back.")
             result = control.roll_back()
-            if "previous release again" not in result:
+            if result and "previous release again" not in result:
                 left.append(f"\nInstance {control.port}: {result}")
         raise CommandError(
             f"{error}\nRelease {release.name} was undone. This host runs release {former or 'none'}."
@@ -190,7 +190,7 @@ def switch(site: Site, release: Release, ports: list[int], former: str) -> None:
         ) from error
     ignore_signals()
     for control in controls:
-        control.commit()
+        control.commit(release.unit)
     units = [unit_of(site, port) for port in site["ports"]]
     require_success("systemctl", "enable", "--quiet", site["target"], *units)
 
