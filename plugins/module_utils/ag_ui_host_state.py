@@ -70,7 +70,9 @@ def account_gid(account: AccountOptions) -> int | None:
 
 
 def running_units(units: list[str]) -> list[str]:
-    """Return the units that are enabled and active."""
+    """Return those of the units that are enabled and active."""
+    if not units:
+        return []
     properties = output_of("systemctl", "show", "--property=Id,ActiveState,UnitFileState", *units)
     found = []
     for block in properties.split("\n\n"):
@@ -113,7 +115,7 @@ def existing_releases(directory: Path) -> list[str]:
 
 def host_state(
     account: AccountOptions,
-    units: list[str],
+    services: list[str],
     packages: list[str],
     certificate: str,
     configuration: Path,
@@ -122,7 +124,7 @@ def host_state(
 
     Args:
         account: The account of the backend.
-        units: Units to look for besides those of the instances.
+        services: Units to look for besides those of the instances.
         packages: Names of packages to look for.
         certificate: Path of the certificate.
         configuration: Configuration directory, which contains the releases.
@@ -136,7 +138,7 @@ def host_state(
         "ipv6": Path("/proc/net/if_inet6").exists(),
         "gid": account_gid(account),
         "engine": engine,
-        "running": running_units(units) if units else [],
+        "running": running_units(services),
         "missing": missing_packages(packages),
         "nginx": nginx_version(),
         "certificate": certificate_names(certificate),

@@ -227,7 +227,7 @@ options:
     description: Email of an account to look for; if it is empty, none is.
     type: str
     default: ""
-  units:
+  services:
     description: Systemd units of which to return those that are enabled and active.
     type: list
     elements: str
@@ -285,7 +285,7 @@ administrator:
   returned: success
   type: bool
 running:
-  description: Those of O(units) that are enabled and active.
+  description: Those of O(services) that are enabled and active.
   returned: success
   type: list
   elements: str
@@ -384,7 +384,7 @@ class Options(TypedDict):
     gateway: str
     account: AccountOptions
     administrator: str
-    units: list[str]
+    services: list[str]
     packages: list[str]
     certificate: str
     configuration: str
@@ -426,7 +426,7 @@ def main() -> None:
                 },
             },
             "administrator": {"type": "str", "default": ""},
-            "units": {"type": "list", "elements": "str", "default": []},
+            "services": {"type": "list", "elements": "str", "default": []},
             "packages": {"type": "list", "elements": "str", "default": []},
             "certificate": {"type": "path", "required": True},
             "configuration": {"type": "path", "default": "/etc/ag-ui"},
@@ -446,7 +446,7 @@ def main() -> None:
     directives = main_directives(Path(proxy["main"]), own_files(proxy)) if proxy else set()
     state = host_state(
         params["account"],
-        params["units"],
+        params["services"],
         params["packages"],
         params["certificate"],
         Path(params["configuration"]),

@@ -11,7 +11,9 @@ from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_comm
     output_of,
 )
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_host_state import (  # type: ignore[import-not-found]
+    account_gid,
     running_instances,
+    running_units,
 )
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_release_records import (  # type: ignore[import-not-found]
     Record,
@@ -35,12 +37,31 @@ options:
     description: Directory that contains the directory C(releases) and the links.
     type: path
     default: /etc/ag-ui
+  account:
+    description: Account of the backend.
+    type: dict
+    required: true
+    suboptions:
+      name:
+        description: Name of the user.
+        type: str
+        required: true
+      uid:
+        description: User id.
+        type: int
+        required: true
+  services:
+    description: Systemd units of which to return those that are enabled and active.
+    type: list
+    elements: str
+    default: []
 author: [Shield AG-UI]
 """
 
 EXAMPLES = r"""
 - name: Read the releases
   hx_citadel.shield_ag_ui.ag_ui_release_info:
+    account: {name: agui, uid: 1001}
   register: releases
 """
 
@@ -64,6 +85,15 @@ records:
   type: dict
 images:
   description: Names with tags of the images of the host.
+  returned: success
+  type: list
+  elements: str
+gid:
+  description: Id of the group of O(account); null if user and group do not both exist as the role creates them.
+  returned: success
+  type: int
+running:
+  description: Those of O(services) that are enabled and active.
   returned: success
   type: list
   elements: str
@@ -105,7 +135,18 @@ def inferred_record(release: Path, units: dict[str, UnitState]) -> Record:
 def main() -> None:
     """Return the state."""
     module = AnsibleModule(
-        argument_spec={"directory": {"type": "path", "default": "/etc/ag-ui"}},
+        argument_spec={
+            "directory": {"type": "path", "default": "/etc/ag-ui"},
+            "account": {
+                "type": "dict",
+                "required": True,
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "uid": {"type": "int", "required": True},
+                },
+            },
+            "services": {"type": "list", "elements": "str", "default": []},
+        },
         supports_check_mode=True,
     )
     directory = Path(module.params["directory"])
@@ -122,6 +163,8 @@ def main() -> None:
         deployed=deployed,
         records=records,
         images=images.splitlines(),
+        gid=account_gid(module.params["account"]),
+        running=running_units(module.params["services"]),
         enabled=enabled_units(),
         instances=running_instances(),
         units=units,

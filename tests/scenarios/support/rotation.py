@@ -41,7 +41,7 @@ def interrupt(inventory: str, variables: Mapping[str, object], task: str) -> Non
         "PATH": f"{tools}:{os.environ['PATH']}",
     }
     arguments = ("--inventory", inventory, "--extra-vars", json.dumps(variables), _PLAYBOOK)
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [tools / "ansible-playbook", *arguments],
         cwd=TOP,
         env=os.environ | environment,
@@ -49,14 +49,13 @@ def interrupt(inventory: str, variables: Mapping[str, object], task: str) -> Non
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-    )
-    assert process.stdout is not None
-    seen = []
-    for line in process.stdout:
-        seen.append(line)
-        if line.startswith("TASK [") and task in line:
-            break
-    else:
-        raise AssertionError(f"the playbook ended before {task}:\n{''.join(seen)}")
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    ) as process:
+        assert process.stdout is not None
+        seen = []
+        for line in process.stdout:
+            seen.append(line)
+            if line.startswith("TASK [") and task in line:
+                break
+        else:
+            raise AssertionError(f"the playbook ended before {task}:\n{''.join(seen)}")
+        os.killpg(process.pid, signal.SIGKILL)
