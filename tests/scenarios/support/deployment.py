@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from tests.support.playbook import run_playbook, start_playbook
@@ -63,6 +65,11 @@ class RunningDeployment:
         if self.is_running:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+
+    def wait(self, seconds: float) -> None:
+        """Wait for this time, or until the playbook has ended."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
 
     @property
     def is_running(self) -> bool:
