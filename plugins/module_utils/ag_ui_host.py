@@ -31,6 +31,12 @@ class AccountOptions(TypedDict):
     uid: int
 
 
+ACCOUNT_OPTIONS = {
+    "name": {"type": "str", "required": True},
+    "uid": {"type": "int", "required": True},
+}
+
+
 class ProxyPortOptions(TypedDict):
     """A port that the role's site is the default server of."""
 

@@ -17,6 +17,7 @@ from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_gate
     gateway_problems,
 )
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_host import (
+    ACCOUNT_OPTIONS,
     AccountOptions,
     ProxyOptions,
     account_problems,
@@ -417,14 +418,7 @@ def main() -> None:
             "ports": {"type": "list", "elements": "dict", "default": []},
             "proxy": {"type": "dict"},
             "gateway": {"type": "str", "default": ""},
-            "account": {
-                "type": "dict",
-                "required": True,
-                "options": {
-                    "name": {"type": "str", "required": True},
-                    "uid": {"type": "int", "required": True},
-                },
-            },
+            "account": {"type": "dict", "options": ACCOUNT_OPTIONS, "required": True},
             "administrator": {"type": "str", "default": ""},
             "services": {"type": "list", "elements": "str", "default": []},
             "packages": {"type": "list", "elements": "str", "default": []},

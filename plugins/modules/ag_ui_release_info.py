@@ -10,6 +10,9 @@ from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-unty
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_commands import (  # type: ignore[import-not-found]
     output_of,
 )
+from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_host import (  # type: ignore[import-not-found]
+    ACCOUNT_OPTIONS,
+)
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_host_state import (  # type: ignore[import-not-found]
     account_gid,
     running_instances,
@@ -137,14 +140,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "directory": {"type": "path", "default": "/etc/ag-ui"},
-            "account": {
-                "type": "dict",
-                "required": True,
-                "options": {
-                    "name": {"type": "str", "required": True},
-                    "uid": {"type": "int", "required": True},
-                },
-            },
+            "account": {"type": "dict", "options": ACCOUNT_OPTIONS, "required": True},
             "services": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
