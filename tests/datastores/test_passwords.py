@@ -11,7 +11,7 @@ from redis import Redis
 from redis.exceptions import AuthenticationError
 
 from tests.support.ansible_module import run_module
-from tests.support.datastores import database, endpoint, problems
+from tests.support.datastores import as_administrator, database, endpoint, problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,13 +19,6 @@ if TYPE_CHECKING:
 
 NEW = "new-pässword '\"$\\"
 FORMER = "former-password"
-
-
-async def as_administrator(statement: str) -> None:
-    at = endpoint("TEST_DATABASE_URL")
-    connection = await asyncpg.connect(**at, user="test", password="test", database="test")
-    await connection.execute(statement)
-    await connection.close()
 
 
 @pytest.fixture

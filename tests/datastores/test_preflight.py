@@ -11,7 +11,8 @@ from uuid import uuid4
 import pytest
 from redis import Redis
 
-from tests.support.datastores import database, endpoint, problems, redis
+from tests.support.ansible_module import import_util
+from tests.support.datastores import as_administrator, database, endpoint, problems, redis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,3 +110,15 @@ def test_primary_is_found_among_several_servers(tmp_path: Path) -> None:
     assert "Not reached: " in found
     [found] = problems(tmp_path, database=database(standbys=endpoints))
     assert "both accept writes" in found
+
+
+async def test_account_is_found_by_its_email() -> None:
+    has_user = import_util("ag_ui_datastores").has_user
+    server = database(standbys=[], sslmode="prefer", ca="")
+    assert not has_user(server, "o'neil@example.com", 5)
+    await as_administrator("CREATE TABLE users AS SELECT 'o''neil@example.com' AS email")
+    try:
+        assert has_user(server, " O'Neil@example.com", 5)
+        assert not has_user(server, "other@example.com", 5)
+    finally:
+        await as_administrator("DROP TABLE users")

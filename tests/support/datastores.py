@@ -6,6 +6,8 @@ import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import asyncpg
+
 from tests.support.ansible_module import run_module
 
 if TYPE_CHECKING:
@@ -28,6 +30,14 @@ def problems(folder: Path, **server: dict[str, Any]) -> list[str]:
 def database(variable: str = "TEST_DATABASE_URL", **values: Any) -> dict[str, Any]:
     login = {"variables": "ag_ui_database_password", "user": "test", "password": "test"}
     return {"name": "test", "logins": [login]} | endpoint(variable) | values
+
+
+async def as_administrator(statement: str) -> None:
+    """Execute a statement in the database of `database()`."""
+    at = endpoint("TEST_DATABASE_URL")
+    connection = await asyncpg.connect(**at, user="test", password="test", database="test")
+    await connection.execute(statement)
+    await connection.close()
 
 
 def redis(variable: str = "TEST_REDIS_URL", **values: Any) -> dict[str, Any]:
