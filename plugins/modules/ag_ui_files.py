@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import TypedDict
 
 from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
+from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_text_files import (
+    write_atomically,
+)
 
 DOCUMENTATION = r"""
 ---
@@ -71,20 +73,6 @@ def is_installed(file: FileOptions) -> bool:
         return False
 
 
-def install(file: FileOptions) -> None:
-    """Write the file atomically."""
-    path = Path(file["path"])
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    with temporary.open("wb") as stream:
-        stream.write(file["content"].encode())
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.chmod(int(file["mode"], 8))
-    temporary.replace(path)
-
-
 def others(directory: Path, files: list[FileOptions]) -> list[Path]:
     """Return what is in a directory besides the files; of a tree only its top."""
     kept = {Path(file["path"]) for file in files}
@@ -125,7 +113,7 @@ def main() -> None:
             else:
                 path.unlink()
         for file in changed:
-            install(file)
+            write_atomically(Path(file["path"]), file["content"], int(file["mode"], 8))
     module.exit_json(
         changed=bool(changed or removed),
         written=[file["path"] for file in changed],

@@ -225,10 +225,12 @@ class Change:
                     self._changed |= replica.add(
                         self._new, self._former, check_mode=self._check_mode
                     )
-            for account in (self._primary, *self._replicas) if self._replicas else ():
-                with self._leaving(account.endpoint):
-                    self._replicate(account)
-            if self._server["sentinels"]:
+            # Not before all accept it, because each may become the primary.
+            if self._replicas and not self._left:
+                for account in (self._primary, *self._replicas):
+                    with self._leaving(account.endpoint):
+                        self._replicate(account)
+            if self._server["sentinels"] and not self._left:
                 self._tell_sentinels(client)
         if self._left and self._server["sentinels"]:
             raise LeftError(f"Redis accepts both passwords, except for: {'; '.join(self._left)}")

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from redis import Redis
+import pytest
 
 from tests.support.ansible_module import run_module
-from tests.support.replicated_redis import ReplicatedRedis
+from tests.support.replicated_redis import ReplicatedRedis, connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-import pytest
 
 NEW, FORMER = "the-new-password", "the-former-password"
 
@@ -48,7 +46,7 @@ def test_failovers_work_during_the_change_and_after_it(
 ) -> None:
     servers = start()
     ports = (servers.first, servers.second)
-    with Redis(port=servers.second, password=FORMER) as kept:
+    with connect(servers.second, FORMER) as kept:
         done = change(tmp_path, servers)
         assert (done["changed"], done["accepts_previous"], done["stored"]) == (True, True, True)
         assert kept.ping()
@@ -59,7 +57,7 @@ def test_failovers_work_during_the_change_and_after_it(
     assert (done["changed"], done["accepts_previous"], done["stored"]) == (True, False, True)
     assert not change(tmp_path, servers, remove_previous=True)["changed"]
     assert [servers.accepts(port, FORMER) for port in ports] == [False, False]
-    with Redis(port=servers.primary(), password=NEW) as client:
+    with connect(servers.primary(), NEW) as client:
         client.client_kill_filter(_type="replica")
     servers.wait_until_replicated(NEW)
     # Also after a restart of each server: the failovers have killed both of them.
@@ -72,7 +70,7 @@ def test_logins_of_replicas_and_sentinels_as_another_user_are_kept(
 ) -> None:
     servers = start()
     for port in (servers.first, servers.second):
-        with Redis(port=port, password=FORMER) as client:
+        with connect(port, FORMER) as client:
             client.execute_command("ACL", "SETUSER", "agui", "on", f">{FORMER}", "~*", "+@all")
     done = change(tmp_path, servers, {"user": "agui"}, remove_previous=True)
     assert (done["changed"], done["accepts_previous"]) == (True, False)
@@ -113,7 +111,7 @@ def test_replica_without_sentinels_is_changed_too(
     done = change(tmp_path, servers, remove_previous=True)
     assert (done["changed"], done["accepts_previous"]) == (True, False)
     assert not servers.accepts(servers.second, FORMER)
-    with Redis(port=servers.first, password=NEW) as client:
+    with connect(servers.first, NEW) as client:
         client.client_kill_filter(_type="replica")
     servers.wait_until_replicated(NEW)
 

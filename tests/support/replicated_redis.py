@@ -8,7 +8,9 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError
+from redis.retry import Retry
 
 from tests.support.nginx import free_port
 
@@ -37,8 +39,13 @@ sentinel sentinel-pass {own}
 sentinel monitor {service} 127.0.0.1 {primary} 2
 sentinel auth-pass {service} {password}
 sentinel down-after-milliseconds {service} 500
-sentinel failover-timeout {service} 3000
+sentinel failover-timeout {service} 1000
 """
+
+
+def connect(port: int, password: str | None = None, user: str | None = None) -> Redis:
+    """Return a client that does not repeat what has failed."""
+    return Redis(port=port, username=user, password=password, retry=Retry(NoBackoff(), 0))
 
 
 class ReplicatedRedis:
@@ -67,8 +74,7 @@ class ReplicatedRedis:
             for port in (self.first, self.second, *self.sentinels):
                 self.start(port)
             self.wait_until_replicated(password)
-            for port in self.sentinels:
-                self._wait(lambda port=port: self._knows_all(port), "Sentinels that know all")
+            self._wait(self._know_each_other, "Sentinels that know all")
             stack.pop_all()
 
     def options(self, **values: Any) -> dict[str, Any]:
@@ -93,14 +99,14 @@ class ReplicatedRedis:
         )
 
         def listens() -> bool:
-            with Redis(port=port) as client, suppress(AuthenticationError):
+            with connect(port) as client, suppress(AuthenticationError):
                 client.ping()
             return True
 
         self._wait(listens, f"the server at {port}")
         if port in self.sentinels:
             # Otherwise a Sentinel finds out after up to ten seconds which role a server has.
-            with Redis(port=port, password=SENTINEL_PASSWORD) as client:
+            with connect(port, SENTINEL_PASSWORD) as client:
                 client.execute_command("SENTINEL DEBUG", *PERIODS)
 
     def kill(self, port: int) -> None:
@@ -120,7 +126,7 @@ class ReplicatedRedis:
 
     def primary(self) -> int:
         """Return the primary that the first Sentinel names."""
-        with Redis(port=self.sentinels[0], password=SENTINEL_PASSWORD) as client:
+        with connect(self.sentinels[0], SENTINEL_PASSWORD) as client:
             _, port = client.sentinel_get_master_addr_by_name(SERVICE)
         return int(port)
 
@@ -138,7 +144,7 @@ class ReplicatedRedis:
         def is_replicated() -> bool:
             links = []
             for port in (self.first, self.second):
-                with Redis(port=port, password=password) as client:
+                with connect(port, password) as client:
                     links.append(client.info("replication").get("master_link_status"))
             return sorted(map(str, links)) == ["None", "up"]
 
@@ -147,15 +153,18 @@ class ReplicatedRedis:
     def accepts(self, port: int, password: str, user: str | None = None) -> bool:
         """Whether a server accepts a password."""
         try:
-            with Redis(port=port, username=user, password=password) as client:
+            with connect(port, password, user) as client:
                 return bool(client.ping())
         except AuthenticationError:
             return False
 
-    def _knows_all(self, port: int) -> bool:
-        with Redis(port=port, password=SENTINEL_PASSWORD) as client:
-            state = client.sentinel_master(SERVICE)
-        return (state["num-slaves"], state["num-other-sentinels"]) == (1, len(self.sentinels) - 1)
+    def _know_each_other(self) -> bool:
+        known = set()
+        for port in self.sentinels:
+            with connect(port, SENTINEL_PASSWORD) as client:
+                state = client.sentinel_master(SERVICE)
+            known.add((state["num-slaves"], state["num-other-sentinels"]))
+        return known <= {(1, len(self.sentinels) - 1)}
 
     def _wait(self, check: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + WAIT_SECONDS
