@@ -261,12 +261,14 @@ class Change:
     def result(self, *, returns_rules: bool) -> Result:
         """Store the change, and describe it."""
         is_new = not self._check_mode or self._primary.accepts(self._new)
+        # Also if nothing has changed, because an earlier run may have been interrupted before it.
+        stores = (self._changed or self._former) and not self._check_mode
         return Result(
             changed=self._changed,
             accepts_previous=bool(self._former) and self._primary.accepts(self._former),
             left=self._left,
             rules=self._primary.rules(self._new) if returns_rules and is_new else "",
-            stored=self._changed and not self._check_mode and self._persist(),
+            stored=bool(stores) and self._persist(),
         )
 
     def _account(self, host: str, port: int) -> Account:
