@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import time
 from contextlib import ExitStack, suppress
@@ -11,8 +12,6 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError
 from redis.retry import Retry
-
-from tests.support.nginx import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +47,15 @@ def connect(port: int, password: str | None = None, user: str | None = None) -> 
     return Redis(port=port, username=user, password=password, retry=Retry(NoBackoff(), 0))
 
 
+def free_ports(number: int) -> list[int]:
+    """Return different ports that nobody uses."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
 class ReplicatedRedis:
     """The servers, by their ports. All use one password, for replication and for the Sentinels too."""
 
@@ -57,7 +65,7 @@ class ReplicatedRedis:
         """Start them, and wait until all know each other; `replica` are further settings of the replica."""
         self._folder = folder
         self._running: dict[int, subprocess.Popen[bytes]] = {}
-        self.first, self.second, *self.sentinels = (free_port() for _ in range(2 + sentinels))
+        self.first, self.second, *self.sentinels = free_ports(2 + sentinels)
         values = {"password": password, "own": SENTINEL_PASSWORD, "service": SERVICE}
         for port in (self.first, self.second):
             self._write(port, REDIS, values)
@@ -99,6 +107,7 @@ class ReplicatedRedis:
         )
 
         def listens() -> bool:
+            assert self._running[port].poll() is None, f"the server at {port} has ended"
             with connect(port) as client, suppress(AuthenticationError):
                 client.ping()
             return True
