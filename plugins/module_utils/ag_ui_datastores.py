@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+from typing import TYPE_CHECKING
 
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_connection import (
     RefusedError,
@@ -22,6 +23,9 @@ from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_redi
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_scram import (
     UnverifiedServerError,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # A busy transaction pooler may use different server processes for the first queries.
 POOL_QUERIES = 5
@@ -97,12 +101,34 @@ def primary_of(server: RedisOptions, sentinel: str, timeout: float) -> tuple[str
         SentinelError: The server is no Sentinel, refuses the login, or does not know the name.
         OSError: The server cannot be reached.
     """
+    with sentinel_session(server, sentinel, timeout) as client:
+        primary = client.primary(server["sentinel_service"])
+    if primary is None:
+        raise SentinelError(
+            f"ag_ui_redis_sentinel_service: the Sentinel at {sentinel} does not know {server['sentinel_service']!r}. "
+            f"Set the variable to the name in its configuration (sentinel monitor NAME …)."
+        )
+    return primary
+
+
+@contextlib.contextmanager
+def sentinel_session(server: RedisOptions, sentinel: str, timeout: float) -> Iterator[Redis]:
+    """Log in to a Sentinel for the duration of the block.
+
+    Args:
+        server: The login at the Sentinels.
+        sentinel: The endpoint of the Sentinel.
+        timeout: Seconds for the connection, and for each response.
+
+    Raises:
+        SentinelError: The server is no Sentinel, or refuses the login or a command of the block.
+        OSError: The server cannot be reached.
+    """
     host, port = split_endpoint(sentinel)
     unresolved = resolve_problems("ag_ui_redis_sentinels", host)
     if unresolved:
         raise SentinelError(unresolved[0])
     options = ServerOptions(host=host, port=port, tls=server["tls"], ca=server["ca"])
-    service = server["sentinel_service"]
     try:
         with contextlib.closing(Redis(options, timeout)) as client:
             client.log_in(server["sentinel_user"], server["sentinel_password"])
@@ -111,7 +137,7 @@ def primary_of(server: RedisOptions, sentinel: str, timeout: float) -> tuple[str
                     f"ag_ui_redis_sentinels: at {sentinel} is no Sentinel. Write the addresses of the Sentinels, whose "
                     f"port is usually 26379, or set ag_ui_redis_host and ag_ui_redis_port instead."
                 )
-            primary = client.primary(service)
+            yield client
     except ssl.SSLError as error:
         text = certificate_problem("ag_ui_redis_tls", f"the Sentinel at {sentinel}", error)
         raise SentinelError(text) from error
@@ -121,12 +147,6 @@ def primary_of(server: RedisOptions, sentinel: str, timeout: float) -> tuple[str
             f"Set ag_ui_redis_sentinel_password to its password (empty if it has none) and ag_ui_redis_sentinel_user "
             f"to its user (empty for the default one)."
         ) from refusal
-    if primary is None:
-        raise SentinelError(
-            f"ag_ui_redis_sentinel_service: the Sentinel at {sentinel} does not know {service!r}. Set the variable to the "
-            f"name in its configuration (sentinel monitor NAME …)."
-        )
-    return primary
 
 
 def primary_problems(server: RedisOptions, variables: str, timeout: float) -> list[str]:

@@ -48,8 +48,27 @@ CONNECTION_ATTEMPTS: dict[str, tuple[Tls, ...]] = {
 }
 
 
+_PASSWORD = {"type": "str", "default": "", "no_log": True}
+_LOGIN_SPEC = {
+    "variables": {"type": "str", "required": True},
+    "user": {"type": "str", "required": True},
+    "password": _PASSWORD,
+    "previous_password": _PASSWORD,
+}
+# The argument specification of `DatabaseOptions`.
+DATABASE_SPEC = {
+    "host": {"type": "str", "required": True},
+    "port": {"type": "int", "required": True},
+    "standbys": {"type": "list", "elements": "str", "default": []},
+    "sslmode": {"type": "str", "default": "prefer"},
+    "ca": {"type": "str", "default": ""},
+    "name": {"type": "str", "required": True},
+    "logins": {"type": "list", "elements": "dict", "options": _LOGIN_SPEC, "required": True},
+}
+
+
 class LoginOptions(TypedDict):
-    """One of the logins in the option `database` of the module."""
+    """One of the logins in the option `database` of the modules."""
 
     # Names of the role's variables for user and password.
     variables: str
@@ -60,7 +79,7 @@ class LoginOptions(TypedDict):
 
 
 class DatabaseOptions(TypedDict):
-    """The option `database` of the module."""
+    """The option `database` of the modules."""
 
     host: str
     port: int

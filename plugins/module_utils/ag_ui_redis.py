@@ -14,10 +14,26 @@ from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_tls 
 
 # Redis sends an error as one line.
 MAX_LINE_BYTES = 4096
-# The section `server` of INFO has about a thousand bytes.
-MAX_INFO_BYTES = 1 << 16
+# A section of INFO has a few thousand bytes, and the list of a thousand clients 350 KiB.
+MAX_STRING_BYTES = 1 << 19
 # A Redis has few users.
 MAX_LIST_LINES = 10_000
+
+_PASSWORD = {"type": "str", "default": "", "no_log": True}
+# The argument specification of `RedisOptions`.
+REDIS_SPEC = {
+    "host": {"type": "str", "required": True},
+    "port": {"type": "int", "required": True},
+    "user": {"type": "str", "default": ""},
+    "tls": {"type": "bool", "default": False},
+    "ca": {"type": "str", "default": ""},
+    "password": _PASSWORD,
+    "db": {"type": "int", "default": 0},
+    "sentinels": {"type": "list", "elements": "str", "default": []},
+    "sentinel_service": {"type": "str", "default": "mymaster"},
+    "sentinel_user": {"type": "str", "default": ""},
+    "sentinel_password": _PASSWORD,
+}
 
 
 class ServerOptions(TypedDict):
@@ -31,7 +47,7 @@ class ServerOptions(TypedDict):
 
 
 class RedisOptions(ServerOptions):
-    """The option `redis` of the module."""
+    """The option `redis` of the modules."""
 
     # Empty for the default user.
     user: str
@@ -113,14 +129,26 @@ class Redis:
             The value; empty if the user may not run INFO, or there is no such field.
 
         Raises:
-            RefusedError: Redis closes the connection.
             OSError: The connection breaks, or the reply is not in the Redis protocol.
         """
-        reply = self._exchange("INFO", section)
-        if not reply.startswith("$"):
-            return ""
-        found = re.search(rf"^{field}:(\w+)", self._bulk_string(reply), re.MULTILINE)
+        found = re.search(rf"^{field}:(\w+)", self.info_text(section), re.MULTILINE)
         return found[1] if found else ""
+
+    def info_text(self, section: str) -> str:
+        """Read a section of INFO; empty if the user may not run INFO."""
+        try:
+            return self.text("INFO", section)
+        except RefusedError:
+            return ""
+
+    def text(self, *words: str) -> str:
+        """Send one command whose reply is a string.
+
+        Raises:
+            RefusedError: Redis replies with an error, or closes the connection.
+            OSError: The connection breaks, or the reply is not in the Redis protocol.
+        """
+        return self._bulk_string(self._reply("$", *words))
 
     def primary(self, service: str) -> tuple[str, int] | None:
         """Ask a Sentinel for the primary.
@@ -154,8 +182,21 @@ class Redis:
             RefusedError: Redis replies with an error, or closes the connection.
             OSError: The connection breaks, or the reply is not in the Redis protocol.
         """
-        reply = self._reply("*", *words)
-        return [self._bulk_string(self._line()) for _ in range(_size(reply, MAX_LIST_LINES))]
+        return self._strings(self._reply("*", *words))
+
+    def records(self, *words: str) -> list[dict[str, str]]:
+        """Send one command whose reply is a list of records, each a list of names and values.
+
+        Raises:
+            RefusedError: Redis replies with an error, or closes the connection.
+            OSError: The connection breaks, or the reply is not in the Redis protocol.
+        """
+        number = _size(self._reply("*", *words), MAX_LIST_LINES)
+        lists = [self._strings(self._line()) for _ in range(number)]
+        return [dict(zip(one[::2], one[1::2], strict=False)) for one in lists]
+
+    def _strings(self, header: str) -> list[str]:
+        return [self._bulk_string(self._line()) for _ in range(_size(header, MAX_LIST_LINES))]
 
     def _reply(self, kind: str, *words: str) -> str:
         """Send one command, and return the first line of its reply, which must begin with `kind`."""
@@ -167,7 +208,7 @@ class Redis:
         return reply
 
     def _bulk_string(self, header: str) -> str:
-        size = _size(header, MAX_INFO_BYTES)
+        size = _size(header, MAX_STRING_BYTES)
         return self._reader.read(size + 2)[:size].decode(errors="replace")
 
     def _exchange(self, *words: str) -> str:

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import TypedDict
 
 from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
+from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_text_files import (
+    write_atomically,
+)
 
 DOCUMENTATION = r"""
 ---
@@ -80,11 +83,9 @@ class FileOptions(TypedDict):
     group: str | None
 
 
-def content_of(file: FileOptions) -> bytes:
+def content_of(file: FileOptions) -> str:
     """Return the content that the file must have."""
-    if file["src"]:
-        return Path(file["src"]).read_bytes()
-    return (file["content"] or "").encode()
+    return Path(file["src"]).read_text(encoding="utf-8") if file["src"] else file["content"] or ""
 
 
 def group_of(file: FileOptions) -> int:
@@ -105,26 +106,10 @@ def is_installed(file: FileOptions) -> bool:
         return (
             status.st_mode & 0o7777 == int(file["mode"], 8)
             and status.st_gid == group_of(file)
-            and path.read_bytes() == content_of(file)
+            and path.read_bytes() == content_of(file).encode()
         )
     except OSError:
         return False
-
-
-def install(file: FileOptions) -> None:
-    """Write the file atomically."""
-    path = Path(file["path"])
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    # Private until it has its group.
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
-        stream.write(content_of(file))
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.chown(temporary, -1, group_of(file))
-    temporary.chmod(int(file["mode"], 8))
-    temporary.replace(path)
 
 
 def is_created(directory: Path) -> bool:
@@ -187,7 +172,9 @@ def main() -> None:
             else:
                 path.unlink()
         for file in changed:
-            install(file)
+            write_atomically(
+                Path(file["path"]), content_of(file), int(file["mode"], 8), group_of(file)
+            )
     module.exit_json(
         changed=bool(created or changed or removed),
         created=[str(directory) for directory in created],

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import TypedDict
 
 from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
+from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_text_files import (
+    write_atomically,
+)
 
 DOCUMENTATION = r"""
 ---
@@ -116,10 +119,7 @@ def write_names(file: Path, names: set[str]) -> None:
     if not names:
         file.unlink(missing_ok=True)
         return
-    file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    temporary = file.with_name(f"{file.name}.new")
-    temporary.write_text("".join(f"{name}\n" for name in sorted(names)), encoding="utf-8")
-    temporary.replace(file)
+    write_atomically(file, "".join(f"{name}\n" for name in sorted(names)))
 
 
 def removable(recorded: set[str], keep: set[str]) -> set[str]:

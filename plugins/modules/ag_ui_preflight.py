@@ -36,6 +36,10 @@ from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_port
     PortOptions,
     port_problems,
 )
+from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_postgresql import (
+    DATABASE_SPEC,
+)
+from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_redis import REDIS_SPEC
 
 if TYPE_CHECKING:
     from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_postgresql import (
@@ -78,7 +82,7 @@ options:
       db:
         description: Number of the database to select.
         type: int
-        required: true
+        default: 0
       tls:
         description: Whether to use TLS. The certificate and its name are verified.
         type: bool
@@ -344,36 +348,6 @@ current:
   type: str
 """
 
-PASSWORD = {"type": "str", "default": "", "no_log": True}
-REDIS = {
-    "host": {"type": "str", "required": True},
-    "port": {"type": "int", "required": True},
-    "user": {"type": "str", "default": ""},
-    "tls": {"type": "bool", "default": False},
-    "ca": {"type": "str", "default": ""},
-    "password": PASSWORD,
-    "db": {"type": "int", "required": True},
-    "sentinels": {"type": "list", "elements": "str", "default": []},
-    "sentinel_service": {"type": "str", "default": "mymaster"},
-    "sentinel_user": {"type": "str", "default": ""},
-    "sentinel_password": PASSWORD,
-}
-LOGIN = {
-    "variables": {"type": "str", "required": True},
-    "user": {"type": "str", "required": True},
-    "password": PASSWORD,
-    "previous_password": PASSWORD,
-}
-DATABASE = {
-    "host": {"type": "str", "required": True},
-    "port": {"type": "int", "required": True},
-    "standbys": {"type": "list", "elements": "str", "default": []},
-    "sslmode": {"type": "str", "default": "prefer"},
-    "ca": {"type": "str", "default": ""},
-    "name": {"type": "str", "required": True},
-    "logins": {"type": "list", "elements": "dict", "options": LOGIN, "required": True},
-}
-
 
 class Options(TypedDict):
     """The options of the module."""
@@ -413,8 +387,8 @@ def main() -> None:
     """Collect all problems and fail with all of them, or return the state of the target."""
     module = AnsibleModule(
         argument_spec={
-            "redis": {"type": "dict", "options": REDIS},
-            "database": {"type": "dict", "options": DATABASE},
+            "redis": {"type": "dict", "options": REDIS_SPEC},
+            "database": {"type": "dict", "options": DATABASE_SPEC},
             "ports": {"type": "list", "elements": "dict", "default": []},
             "proxy": {"type": "dict"},
             "gateway": {"type": "str", "default": ""},

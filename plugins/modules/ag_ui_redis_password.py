@@ -11,9 +11,27 @@ from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-unty
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_connection import (
     RefusedError,
 )
-from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_redis import Redis
+from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_datastores import (
+    SentinelError,
+    format_endpoint,
+)
+from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_redis import (
+    REDIS_SPEC,
+    Redis,
+)
+from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_redis_servers import (
+    DEFAULT_USER,
+    persist,
+    replicas_of,
+    replicate_with,
+    sentinel_users,
+    servers_of_sentinels,
+    tell_sentinels,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_redis import (
         RedisOptions,
     )
@@ -25,42 +43,26 @@ short_description: Change a password of a Redis user without an interruption
 description:
   - Users of Redis can have several passwords. This adds the new one, if Redis does not accept it and accepts the
     former one. With O(remove_previous) or O(remove_others) it removes former ones. Redis receives SHA-256 digests.
-  - Connections stay open. The change is stored with ACL SAVE if Redis has a file of users.
+  - If there is a former one, replicas get the same, since users are not replicated. Servers that replicate as this user
+    (C(masterauth)) and Sentinels that log in as this user (C(auth-pass)) use the new password from then on.
+  - Connections stay open. The change is stored with ACL SAVE if Redis has a file of users, and with CONFIG REWRITE if
+    there are Sentinels.
 options:
-  host:
-    description: Host name or address.
-    type: str
-    required: true
-  port:
-    description: TCP port.
-    type: int
-    required: true
-  user:
-    description: ACL user; if it is empty, the default user.
-    type: str
-    default: ""
-  tls:
-    description: Whether to use TLS. The certificate and its name are verified.
-    type: bool
-    default: false
-  ca:
-    description: CA certificates in PEM; if it is empty, those of the system.
-    type: str
-    default: ""
-  password:
-    description: The new password.
-    type: str
+  redis:
+    description:
+      - The server or its Sentinels, and the login with the new password, as of M(hx_citadel.shield_ag_ui.ag_ui_preflight).
+    type: dict
     required: true
   previous_password:
     description: The former password; empty if there is none.
     type: str
     default: ""
   remove_previous:
-    description: Whether to remove O(previous_password).
+    description: Whether to remove O(previous_password). Fails while a server of RV(left) may need it.
     type: bool
     default: false
   remove_others:
-    description: Whether to remove all passwords except O(password).
+    description: Whether to remove all passwords of the primary except the new one.
     type: bool
     default: false
   returns_rules:
@@ -77,9 +79,10 @@ author: [Shield AG-UI]
 EXAMPLES = r"""
 - name: Accept the new password beside the former one
   hx_citadel.shield_ag_ui.ag_ui_redis_password:
-    host: 127.0.0.1
-    port: 6379
-    password: "{{ new }}"
+    redis:
+      host: 127.0.0.1
+      port: 6379
+      password: "{{ new }}"
     previous_password: "{{ former }}"
 """
 
@@ -88,12 +91,17 @@ accepts_previous:
   description: Whether Redis accepts the former password now.
   returned: success
   type: bool
+left:
+  description: Replicas that could not be changed, and servers whose replication could not, with the reason.
+  returned: success
+  type: list
+  elements: str
 rules:
   description: The line of the user for the configuration of Redis, with digests of passwords; empty if it may not be read.
   returned: success
   type: str
 stored:
-  description: Whether Redis keeps the passwords over a restart by itself, in its file of users.
+  description: Whether all servers keep the passwords over a restart by themselves.
   returned: success
   type: bool
 """
@@ -102,12 +110,7 @@ stored:
 class Options(TypedDict):
     """The options of the module."""
 
-    host: str
-    port: int
-    user: str
-    tls: bool
-    ca: str
-    password: str
+    redis: RedisOptions
     previous_password: str
     remove_previous: bool
     remove_others: bool
@@ -120,8 +123,13 @@ class Result(TypedDict):
 
     changed: bool
     accepts_previous: bool
+    left: list[str]
     rules: str
     stored: bool
+
+
+class LeftError(Exception):
+    """Servers would lose their login at Redis with the former password."""
 
 
 def digest(password: str) -> str:
@@ -130,21 +138,14 @@ def digest(password: str) -> str:
 
 
 class Account:
-    """A user of a Redis."""
+    """A user of one server."""
 
-    def __init__(self, params: Options) -> None:
-        """Take the options of the module."""
-        self._server: RedisOptions = {
-            "host": params["host"],
-            "port": params["port"],
-            "user": params["user"],
-            "tls": params["tls"],
-            "ca": params["ca"],
-            "password": "",
-            "db": 0,
-        }
-        self._timeout = params["timeout"]
-        self._name = params["user"] or "default"
+    def __init__(self, server: RedisOptions, timeout: float) -> None:
+        """Take the address of the server, and the user."""
+        self._server = server
+        self._timeout = timeout
+        self._name = server["user"] or DEFAULT_USER
+        self.endpoint = format_endpoint(server["host"], server["port"])
 
     def log_in(self, password: str) -> Redis:
         """Connect and log in; raise `RefusedError` if Redis refuses it."""
@@ -170,6 +171,16 @@ class Account:
         with contextlib.closing(self.log_in(password)) as client:
             client.command("ACL", "SETUSER", self._name, *rules)
 
+    def add(self, password: str, previous: str, *, check_mode: bool) -> bool:
+        """Add the new password; return whether it was missing."""
+        if self.accepts(password):
+            return False
+        if check_mode:
+            self.log_in(previous).close()
+        else:
+            self.change(previous, f"#{digest(password)}")
+        return True
+
     def rules(self, password: str) -> str:
         """Read the line of the user; empty if it may not read it."""
         try:
@@ -179,59 +190,127 @@ class Account:
             return ""
         return next((line for line in lines if line.startswith(f"user {self._name} ")), "")
 
-    def store(self, password: str) -> bool:
-        """Store the users in the file of Redis; return False if it has none, or may not."""
+
+class Change:
+    """A change of the password on all servers of a Redis."""
+
+    def __init__(self, params: Options, *, check_mode: bool) -> None:
+        """Find the primary."""
+        self._server, self._timeout = params["redis"], params["timeout"]
+        self._new, self._former = self._server["password"], params["previous_password"]
+        self._check_mode = check_mode
+        self._changed = False
+        self._left: list[str] = []
+        endpoints = [(self._server["host"], self._server["port"])]
+        if self._server["sentinels"]:
+            servers = servers_of_sentinels(self._server, self._timeout)
+            endpoints = [servers.primary, *servers.replicas]
+        self._primary, *self._replicas = (self._account(*endpoint) for endpoint in endpoints)
+
+    def add(self) -> None:
+        """Let all servers accept the new password, then use it among each other.
+
+        Raises:
+            LeftError: Sentinels may promote a replica that does not accept it.
+        """
+        self._changed |= self._primary.add(self._new, self._former, check_mode=self._check_mode)
+        if not self._former:
+            return
+        usable = self._new if self._primary.accepts(self._new) else self._former
+        with contextlib.closing(self._primary.log_in(usable)) as client:
+            if not self._server["sentinels"]:
+                self._replicas = [self._account(*endpoint) for endpoint in replicas_of(client)]
+            for replica in self._replicas:
+                with self._leaving(replica.endpoint):
+                    self._changed |= replica.add(
+                        self._new, self._former, check_mode=self._check_mode
+                    )
+            # Not before all accept it, because each may become the primary.
+            if self._replicas and not self._left:
+                for account in (self._primary, *self._replicas):
+                    with self._leaving(account.endpoint):
+                        self._replicate(account)
+            if self._server["sentinels"] and not self._left:
+                self._tell_sentinels(client)
+        if self._left and self._server["sentinels"]:
+            raise LeftError(f"Redis accepts both passwords, except for: {'; '.join(self._left)}")
+
+    def remove(self, *, others: bool) -> None:
+        """Remove the former password from all servers.
+
+        Args:
+            others: Whether to remove all passwords except the new one from the primary instead.
+
+        Raises:
+            LeftError: A server may need the former one.
+        """
+        if self._left:
+            raise LeftError(f"Redis still accepts the former password: {'; '.join(self._left)}")
+        for account in [self._primary] if others else [*self._replicas, self._primary]:
+            if others:
+                known = [one[1:] for one in account.rules(self._new).split() if one[0] == "#"]
+                obsolete = [one for one in known if one != digest(self._new)]
+            else:
+                is_accepted = self._former and account.accepts(self._former)
+                obsolete = [digest(self._former)] if is_accepted else []
+            if obsolete:
+                self._changed = True
+                if not self._check_mode:
+                    account.change(self._new, *(f"!{one}" for one in obsolete))
+
+    def result(self, *, returns_rules: bool) -> Result:
+        """Store the change, and describe it."""
+        is_new = not self._check_mode or self._primary.accepts(self._new)
+        # Also if nothing has changed, because an earlier run may have been interrupted before it.
+        stores = (self._changed or self._former) and not self._check_mode
+        return Result(
+            changed=self._changed,
+            accepts_previous=bool(self._former) and self._primary.accepts(self._former),
+            left=self._left,
+            rules=self._primary.rules(self._new) if returns_rules and is_new else "",
+            stored=bool(stores) and self._persist(),
+        )
+
+    def _account(self, host: str, port: int) -> Account:
+        return Account({**self._server, "host": host, "port": port}, self._timeout)
+
+    @contextlib.contextmanager
+    def _leaving(self, endpoint: str) -> Iterator[None]:
+        """Remember a server that cannot be changed, and go on."""
         try:
-            with contextlib.closing(self.log_in(password)) as client:
-                client.command("ACL", "SAVE")
-        except RefusedError:
-            return False
-        return True
+            yield
+        except (OSError, RefusedError) as error:
+            self._left.append(f"{endpoint} ({error})")
 
+    def _replicate(self, account: Account) -> None:
+        usable = self._new if account.accepts(self._new) else self._former
+        with contextlib.closing(account.log_in(usable)) as client:
+            self._changed |= replicate_with(
+                client, self._server["user"], self._former, self._new, check_mode=self._check_mode
+            )
 
-def change(params: Options, *, check_mode: bool) -> Result:
-    """Add the new password, then remove former ones if that is asked for.
+    def _tell_sentinels(self, client: Redis) -> None:
+        """Tell them again also if nothing has changed, because their password cannot be read."""
+        with self._leaving(self._primary.endpoint):
+            users = sentinel_users(client)
+            if not users:
+                raise RefusedError("no Sentinel is logged in there; correct its auth-pass")
+            if (self._server["user"] or DEFAULT_USER) in users and not self._check_mode:
+                tell_sentinels(self._server, self._new, self._timeout)
 
-    Raises:
-        RefusedError: Redis refuses both passwords, or the change.
-        OSError: Redis cannot be reached.
-    """
-    account, password, previous = Account(params), params["password"], params["previous_password"]
-    changed = False
-    if not account.accepts(password):
-        changed = True
-        if check_mode:
-            account.log_in(previous).close()
-            return Result(changed=True, accepts_previous=True, rules="", stored=False)
-        account.change(previous, f"#{digest(password)}")
-    obsolete = []
-    if params["remove_previous"] and previous and account.accepts(previous):
-        obsolete = [digest(previous)]
-    if params["remove_others"]:
-        known = [word[1:] for word in account.rules(password).split() if word.startswith("#")]
-        obsolete = [one for one in known if one != digest(password)]
-    if obsolete:
-        changed = True
-        if not check_mode:
-            account.change(password, *(f"!{one}" for one in obsolete))
-    return Result(
-        changed=changed,
-        accepts_previous=bool(previous) and account.accepts(previous),
-        rules=account.rules(password) if params["returns_rules"] else "",
-        stored=changed and not check_mode and account.store(password),
-    )
+    def _persist(self) -> bool:
+        stored = []
+        for account in (self._primary, *self._replicas):
+            with contextlib.suppress(OSError), contextlib.closing(account.log_in(self._new)) as it:
+                stored.append(persist(it, rewrites=bool(self._server["sentinels"])))
+        return all(stored)
 
 
 def main() -> None:
     """Change the passwords, or fail with the reason."""
     module = AnsibleModule(
         argument_spec={
-            "host": {"type": "str", "required": True},
-            "port": {"type": "int", "required": True},
-            "user": {"type": "str", "default": ""},
-            "tls": {"type": "bool", "default": False},
-            "ca": {"type": "str", "default": ""},
-            "password": {"type": "str", "required": True, "no_log": True},
+            "redis": {"type": "dict", "options": REDIS_SPEC, "required": True},
             "previous_password": {"type": "str", "default": "", "no_log": True},
             "remove_previous": {"type": "bool", "default": False},
             "remove_others": {"type": "bool", "default": False},
@@ -241,19 +320,32 @@ def main() -> None:
         supports_check_mode=True,
     )
     params: Options = module.params
-    name = params["user"] or "default"
+    server = params["redis"]
+    name = server["user"] or DEFAULT_USER
     try:
-        result = change(params, check_mode=module.check_mode)
+        change = Change(params, check_mode=module.check_mode)
+        change.add()
+        if params["remove_previous"] or params["remove_others"]:
+            change.remove(others=params["remove_others"])
+        result = change.result(returns_rules=params["returns_rules"])
     except RefusedError as refusal:
         module.fail_json(
             msg=f"Redis refuses to change the passwords of its user {name} ({refusal}). If this user may not, an "
             f"administrator of Redis adds the new password: ACL SETUSER {name} '>NEW', then run the playbook again; "
             f"when it has ended, ACL SETUSER {name} '<FORMER'."
         )
+    except SentinelError as error:
+        module.fail_json(msg=str(error))
+    except LeftError as error:
+        module.fail_json(
+            msg=f"{error}. Start these servers and let this host reach them, and run the playbook again. If the user "
+            f"{name} may not change them, an administrator does on each: ACL SETUSER {name} '>NEW', then CONFIG SET "
+            f"masterauth NEW if it replicates as this user."
+        )
     except OSError as error:
         module.fail_json(
-            msg=f"Redis at {params['host']}:{params['port']} cannot be reached ({error}). Correct the variables, or "
-            f"start it, and run the playbook again."
+            msg=f"Redis at {format_endpoint(server['host'], server['port'])} cannot be reached ({error}). Correct the "
+            f"variables, or start it, and run the playbook again."
         )
     module.exit_json(**result)
 

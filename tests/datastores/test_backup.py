@@ -6,18 +6,17 @@ import hashlib
 import json
 import os
 import subprocess
-import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.backup_site import APPLICATION, BACKUP, MFA_KEY, OWNER, POSITION, BackupSite
+from tests.support.s3_server import BUCKET, SECRET_ACCESS_KEY, S3Server, running_s3_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-DAY = 86_400
 
 
 @pytest.fixture
@@ -167,23 +166,103 @@ def test_backup_without_redis_has_no_position(site: BackupSite) -> None:
     assert manifest["stream"] is None
 
 
+def name_of(days_ago: int) -> str:
+    """Return the name of an archive that was made this many days ago, and an hour."""
+    made = datetime.now(UTC) - timedelta(days=days_ago, hours=1)
+    return f"ag-ui-hx-dev-server-{made:%Y%m%dT%H%M%SZ}.tar.age"
+
+
 def test_old_archives_are_removed_by_number_and_age(site: BackupSite) -> None:
-    now = time.time()
-    for day in range(1, 6):
-        old = site.archives / f"ag-ui-hx-dev-server-2026010{6 - day}T000000Z.tar.age"
-        for path in (old, Path(f"{old}.sha256")):
-            path.touch()
-            os.utime(path, (now - day * DAY, now - day * DAY))
+    names = [name_of(day) for day in range(1, 6)]
+    for name in names:
+        (site.archives / name).touch()
+        (site.archives / f"{name}.sha256").touch()
     (site.archives / "notes.txt").touch()
     archive = site.back_up(keep=4)
     left = {path.name for path in site.archives.iterdir() if not path.name.endswith(".sha256")}
-    days = [f"ag-ui-hx-dev-server-2026010{day}T000000Z.tar.age" for day in (5, 4, 3)]
-    assert left == {archive.name, "notes.txt", *days}
+    assert left == {archive.name, "notes.txt", *names[:3]}
     site.run("run", keep=4, keep_days=2)
     left = {path.name for path in site.archives.iterdir() if not path.name.endswith(".sha256")}
     assert archive.name in left
-    assert days[0] in left
-    assert days[1] not in left
+    assert names[0] in left
+    assert names[1] not in left
+
+
+@pytest.fixture
+def s3() -> Iterator[S3Server]:
+    with running_s3_server() as server:
+        yield server
+
+
+def target(site: BackupSite, s3: S3Server, **values: int) -> dict[str, Any]:
+    """Return the setting `s3` for a prefix of the bucket."""
+    config = site.folder / "rclone.conf"
+    s3.configure_rclone(config)
+    kept = {"keep": 0, "keep_days": 0} | values
+    return {"target": f"s3://{BUCKET}/site/one", "config": str(config)} | kept
+
+
+def test_archive_is_copied_to_s3(site: BackupSite, s3: S3Server) -> None:
+    settings = target(site, s3)
+    archive = site.back_up(s3=settings)
+    assert s3.names() == {f"site/one/{archive.name}", f"site/one/{archive.name}.sha256"}
+    assert s3.read(f"site/one/{archive.name}") == archive.read_bytes()
+    listed = site.run("list", s3=settings)
+    size = str(archive.stat().st_size)
+    assert [line.split() for line in listed.stdout.splitlines()] == [
+        [size, str(archive)],
+        [size, f"s3://{BUCKET}/site/one/{archive.name}"],
+    ]
+
+
+def test_old_archives_in_s3_are_removed_by_number_and_age(site: BackupSite, s3: S3Server) -> None:
+    names = [name_of(day) for day in range(1, 6)]
+    others = {
+        "site/one/notes.txt",
+        f"site/one/{names[4].replace('hx-dev-server', 'hx-other-server')}",
+        f"site/two/{names[4]}",
+        names[4],
+    }
+    for name in (*others, *(f"site/one/{name}{end}" for name in names for end in ("", ".sha256"))):
+        s3.put(name)
+
+    def left() -> set[str]:
+        found = {name for name in s3.names() if not name.endswith(".sha256")}
+        assert others < found
+        assert {f"{name}.sha256" for name in found - others} < s3.names()
+        return {name.removeprefix("site/one/") for name in found - others}
+
+    never = site.back_up(s3=target(site, s3))
+    assert left() == {never.name, *names}
+    made = site.back_up(s3=target(site, s3, keep=4))
+    assert left() == {made.name, never.name, *names[:2]}
+    aged = site.back_up(s3=target(site, s3, keep_days=2))
+    assert left() == {aged.name, made.name, never.name, names[0]}
+    assert s3.names() == others | {
+        f"site/one/{name}{end}" for name in left() for end in ("", ".sha256")
+    }
+
+
+def test_failed_copy_to_s3_is_a_failed_backup(site: BackupSite, s3: S3Server) -> None:
+    missing = target(site, s3) | {"target": "s3://another-bucket"}
+    assert "NoSuchBucket" in site.run("run", s3=missing).stderr
+    s3.refuse_logins()
+    done = site.run("run", keep=1, s3=target(site, s3))
+    assert done.returncode == 1
+    [archive] = site.archives.glob("*.tar")
+    assert f"{archive} was made, and could not be copied to s3://{BUCKET}/site/one" in done.stderr
+    assert "Forbidden" in done.stderr
+    assert SECRET_ACCESS_KEY not in done.stdout + done.stderr
+    assert site.result()["outcome"] == "failed"
+
+
+def test_each_target_gets_the_archive_although_another_fails(
+    site: BackupSite, s3: S3Server
+) -> None:
+    done = site.run("run", rsync_target="/nonexistent/deep/folder/", s3=target(site, s3))
+    assert done.returncode == 1
+    assert "could not be copied to /nonexistent/deep/folder/ (rsync ended with" in done.stderr
+    assert len(s3.names()) == 2
 
 
 def test_remains_of_an_interrupted_backup_are_removed(site: BackupSite) -> None:

@@ -11,7 +11,7 @@ from redis import Redis
 from redis.exceptions import AuthenticationError
 
 from tests.support.ansible_module import run_module
-from tests.support.datastores import as_administrator, database, endpoint, problems
+from tests.support.datastores import as_administrator, database, endpoint, problems, redis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,13 +29,9 @@ async def role() -> str:
 
 
 def change_role(folder: Path, role: str, new: str, former: str) -> dict[str, Any]:
-    server = endpoint("TEST_DATABASE_URL") | {"name": "test", "user": role}
-    return run_module(
-        "ag_ui_database_password",
-        server | {"password": new, "previous_password": former},
-        folder,
-        {},
-    )
+    login = {"user": role, "password": new, "previous_password": former}
+    server = database(logins=[login | {"variables": "ag_ui_database_password"}])
+    return run_module("ag_ui_database_password", {"database": server}, folder, {})
 
 
 async def test_role_changes_its_own_password_once(tmp_path: Path, role: str) -> None:
@@ -84,9 +80,9 @@ def user() -> Iterator[str]:
 
 
 def change_user(folder: Path, user: str, **options: Any) -> dict[str, Any]:
-    passwords = {"password": NEW, "previous_password": FORMER}
-    server = endpoint("TEST_REDIS_URL") | {"user": user, "returns_rules": True}
-    return run_module("ag_ui_redis_password", server | passwords | options, folder, {})
+    common = {"previous_password": FORMER, "returns_rules": True}
+    server = {"redis": redis(user=user, password=NEW)}
+    return run_module("ag_ui_redis_password", server | common | options, folder, {})
 
 
 def logs_in(user: str, password: str) -> bool:

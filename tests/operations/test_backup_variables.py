@@ -12,14 +12,24 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.playbook import TOP, run_playbook
+from tests.support.s3_server import (
+    ACCESS_KEY_ID,
+    BUCKET,
+    REGION,
+    SECRET_ACCESS_KEY,
+    S3Server,
+    running_s3_server,
+)
 from tests.support.site_playbook import REQUIRED_VARIABLES, inventory
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.support.playbook import Run
 
 PASSWORD = {"ag_ui_backup_database_password": "a-password-of-the-backup"}
+UNENCRYPTED = {"ag_ui_backup_encryption": "none"}
 NEWEST = max(
     path.name.split("_")[0]
     for path in TOP.glob("roles/ag_ui_deployment/files/backend/migrations/versions/*.py")
@@ -86,6 +96,24 @@ def test_a_schedule_needs_a_public_key_too(tmp_path: Path) -> None:
         ({"ag_ui_backup_directory": "backups"}, "ag_ui_backup_directory is"),
         ({"ag_ui_backup_rsync_target": "--delete host:"}, "ag_ui_backup_rsync_target is"),
         ({"ag_ui_backup_encryption": "zip"}, "ag_ui_backup_encryption"),
+        (
+            {"ag_ui_backup_s3_target": "backups/site"},
+            "it must be s3://bucket or s3://bucket/prefix",
+        ),
+        ({"ag_ui_backup_s3_endpoint": "nas:9000"}, "ag_ui_backup_s3_endpoint is"),
+        ({"ag_ui_backup_s3_region": ""}, "ag_ui_backup_s3_region is missing"),
+        ({"ag_ui_backup_s3_target": "s3://backups"}, "ag_ui_backup_s3_access_key_id is missing"),
+        ({"ag_ui_backup_s3_target": "s3://b"}, "ag_ui_backup_s3_secret_access_key is missing"),
+        (
+            UNENCRYPTED | {"ag_ui_backup_s3_secret_access_key": "has%s(percent)"},
+            "of rclone cannot have",
+        ),
+        (
+            UNENCRYPTED | {"ag_ui_backup_s3_secret_access_key": "back\\slash"},
+            "of rclone cannot have",
+        ),
+        ({"ag_ui_backup_s3_keep": -1}, "ag_ui_backup_s3_keep is -1: it must lie between 0 and"),
+        ({"ag_ui_backup_s3_keep_days": -1}, "ag_ui_backup_s3_keep_days is -1"),
     ],
     ids=lambda it: next(iter(it)) if isinstance(it, dict) else "",
 )
@@ -175,3 +203,54 @@ def test_no_plain_archive_stays_on_the_controller(
         check=False,
     )
     assert left.stdout == ""
+
+
+@pytest.fixture
+def s3() -> Iterator[S3Server]:
+    with running_s3_server() as server:
+        yield server
+
+
+def restore_from_s3(folder: Path, s3: S3Server, name: str, **variables: Any) -> Run:
+    """Run the restore of an archive in the bucket, which ends at the check of its schema at the latest."""
+    server = {
+        "ag_ui_backup_s3_endpoint": s3.url,
+        "ag_ui_backup_s3_region": REGION,
+        "ag_ui_backup_s3_access_key_id": ACCESS_KEY_ID,
+        "ag_ui_backup_s3_secret_access_key": SECRET_ACCESS_KEY,
+        "ag_ui_backup_destination": str(folder / "fetched"),
+        "ag_ui_restore_archive": f"s3://{BUCKET}/site/{name}",
+    }
+    return play(folder, "restore", server | variables)
+
+
+def test_restore_fetches_an_archive_from_s3(
+    tmp_path: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    path = archive(tmp_path, database={"revision": "9999"})
+    s3.put(f"site/{path.name}", path.read_bytes())
+    s3.put(
+        f"site/{path.name}.sha256", f"{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode()
+    )
+    s3.put(f"site/{path.name}.other")
+    done = restore_from_s3(tmp_path, s3, path.name)
+    assert_refused(done, "has the schema 9999")
+    fetched = sorted((tmp_path / "fetched").iterdir())
+    assert [one.name for one in fetched] == [path.name, f"{path.name}.sha256"]
+    assert fetched[0].read_bytes() == path.read_bytes()
+    assert SECRET_ACCESS_KEY not in done.output
+    assert list((tmp_path / "tmp").rglob("ag-ui-*")) == []
+
+
+def test_restore_refuses_an_archive_that_cannot_be_fetched(tmp_path: Path, s3: S3Server) -> None:
+    s3.put("site/ag-ui-test.tar")
+    done = restore_from_s3(tmp_path, s3, "ag-ui-other.tar")
+    assert_refused(done, "could not be fetched: there are only ag-ui-test.tar")
+    done = restore_from_s3(tmp_path, s3, "ag-ui-test.tar", ag_ui_backup_destination="")
+    assert_refused(done, "set -e ag_ui_backup_destination")
+    s3.refuse_logins()
+    done = restore_from_s3(tmp_path, s3, "ag-ui-test.tar")
+    assert_refused(done, "could not be fetched: ", "InvalidAccessKeyId")
+    assert SECRET_ACCESS_KEY not in done.output

@@ -53,6 +53,7 @@ def test_command_is_installed_once(tmp_path: Path) -> None:
     done = install(tmp_path)
     assert (done.code, done.changes) == (0, {"hx-dev-server": 1}), done.output
     assert not left.parent.exists()
+    assert not (tmp_path / "lib/ag_ui_backup").exists()
     command = tmp_path / "sbin/ag-ui"
     assert command.stat().st_mode & 0o777 == 0o755
     assert (tmp_path / "completions/ag-ui").stat().st_mode & 0o777 == 0o644

@@ -30,13 +30,21 @@ VARIABLES = {
 }
 
 
-def written(folder: Path, name: str) -> str:
+S3 = {
+    "ag_ui_backup_s3_target": "s3://backups/site",
+    "ag_ui_backup_s3_endpoint": "https://s3.example:9000",
+    "ag_ui_backup_s3_access_key_id": "AKIA",
+    "ag_ui_backup_s3_secret_access_key": "a+secret/of=the#key;",
+}
+
+
+def written(folder: Path, name: str, **variables: object) -> str:
     """Return a file of /etc/ag-ui/backup as the role writes it."""
     template = folder / "template.j2"
     template.write_text(f"{{{{ __ag_ui_backup_files['{name}'] }}}}")
     output = folder / "output"
     output.mkdir()
-    render(output, str(template), inventory(HOSTS, REQUIRED_VARIABLES | VARIABLES))
+    render(output, str(template), inventory(HOSTS, REQUIRED_VARIABLES | VARIABLES | variables))
     return (output / "alone-1").read_text()
 
 
@@ -62,6 +70,36 @@ def test_program_reads_the_settings(tmp_path: Path) -> None:
         check=True,
     )
     assert done.stdout.split() == ["0", str(tmp_path / "ag-ui-alone-1-20260101T000000Z.tar.age")]
+
+
+def test_rclone_reads_its_configuration(tmp_path: Path) -> None:
+    config = tmp_path / "rclone.conf"
+    config.write_text(written(tmp_path, "rclone.conf", **S3))
+    shown = subprocess.run(
+        ["rclone", f"--config={config}", "config", "dump"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    values = json.loads(shown.stdout)["backup"]
+    assert values["endpoint"] == "https://s3.example:9000"
+    assert values["access_key_id"] == "AKIA"
+    assert values["secret_access_key"] == "a+secret/of=the#key;"
+
+
+def test_settings_have_no_secret_of_s3(tmp_path: Path) -> None:
+    text = written(tmp_path, "settings.json", **S3)
+    assert json.loads(text)["s3"] == {
+        "target": "s3://backups/site",
+        "config": "/etc/ag-ui/backup/rclone.conf",
+        "keep": 0,
+        "keep_days": 0,
+    }
+    assert "a+secret" not in text
+
+
+def test_key_of_a_former_target_does_not_stay_on_the_host(tmp_path: Path) -> None:
+    assert written(tmp_path, "rclone.conf", **S3 | {"ag_ui_backup_s3_target": ""}).strip() == ""
 
 
 def test_recipient_is_written(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from tests.support.playbook import TOP
 SOURCES = [
     *TOP.glob("roles/ag_ui_deployment/tasks/*.yml"),
     *TOP.glob("roles/ag_ui_deployment/vars/main/*.yml"),
+    *TOP.glob("roles/ag_ui_deployment/files/host/*/*.py"),
     *TOP.glob("plugins/*/*.py"),
 ]
 

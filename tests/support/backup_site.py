@@ -78,6 +78,7 @@ class BackupSite:
             "keep": 3,
             "keep_days": 0,
             "rsync_target": "",
+            "s3": {},
             "metrics": str(self.metrics),
             "configuration": str(self.folder / "etc"),
             "files": [str(self.folder / "site.conf"), "/nonexistent"],

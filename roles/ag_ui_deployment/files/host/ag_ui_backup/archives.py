@@ -193,14 +193,7 @@ def _encrypted(file: IO[bytes], encryption: str, recipient: Path | None) -> Iter
                 str(recipient),
                 "--encrypt",
             ]
-        try:
-            process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-            )
-        except OSError as error:
-            raise programs.missing(command[0], error) from error
-        stack.enter_context(process)
-        stack.callback(process.kill)
+        process = stack.enter_context(programs.running(command, subprocess.PIPE))
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
@@ -242,14 +235,7 @@ def _decrypted(archive: Path, identity: Path | None) -> Iterator[IO[bytes]]:
             programs.run([*gpg, "--import", identity])
             stack.callback(_stop_agent, home)
             command = [*gpg, "--decrypt", archive]
-        try:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-            )
-        except OSError as error:
-            raise programs.missing(command[0], error) from error
-        stack.enter_context(process)
-        stack.callback(process.kill)
+        process = stack.enter_context(programs.running(command, subprocess.DEVNULL))
         assert process.stdout is not None
         assert process.stderr is not None
         failure: BackupError | None = None

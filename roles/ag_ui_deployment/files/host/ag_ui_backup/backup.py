@@ -10,29 +10,32 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import archives, programs, status
+from . import archives, bucket, programs, status
 from .archives import Member
 from .errors import BackupError
 from .postgresql import Server, count_query
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from .settings import Settings
+    from .settings import S3, Settings
 
 PREFIX = "ag-ui-"
 STAGING = ".staging-"
 PARTIAL = ".partial"
 _TIME = "%Y%m%dT%H%M%SZ"
-_SECONDS_PER_DAY = 86_400
+_NAME = re.compile(
+    rf"{PREFIX}(?P<host>.+)-(?P<time>[0-9]{{8}}T[0-9]{{6}}Z)({'|'.join(map(re.escape, archives.SUFFIXES.values()))})"
+)
 # Keys of the backend without which stored data cannot be used; the manifest has their digests.
 _KEYS = ("JWT_SECRET", "MFA_KEY", "AUDIT_KEY")
 _ROLES = """
@@ -70,8 +73,7 @@ def run(settings: Settings) -> dict[str, Any]:
                 "size": archive.stat().st_size,
             }
             _prune(settings)
-            if settings.rsync_target:
-                _push(settings, archive)
+            _copy_elsewhere(settings, archive)
         except (BackupError, OSError) as error:
             result |= {"outcome": "failed", "reason": str(error)}
             raise BackupError(str(error)) from error
@@ -90,14 +92,30 @@ def run(settings: Settings) -> dict[str, Any]:
 
 def kept(settings: Settings) -> list[Path]:
     """Return the archives on this host, newest first."""
-    found = [
-        path
-        for suffix in archives.SUFFIXES.values()
-        for path in settings.directory.glob(f"{PREFIX}*{suffix}")
+    found = [path for path in settings.directory.glob(f"{PREFIX}*") if _NAME.fullmatch(path.name)]
+    return sorted(found, key=lambda path: _time(path.name), reverse=True)
+
+
+def obsolete(names: Iterable[str], keep: int, keep_days: int) -> list[str]:
+    """Return which archives are too many or too old; the newest one never is.
+
+    Args:
+        names: Names of archives, which contain their time.
+        keep: The number to keep; 0 for any number.
+        keep_days: The age in days up to which they are kept; 0 for any age.
+    """
+    newest_first = sorted(names, key=_time, reverse=True)
+    limit = (datetime.now(timezone.utc) - timedelta(days=keep_days)).strftime(_TIME)
+    return [
+        name
+        for number, name in enumerate(newest_first[1:], start=1)
+        if (keep and number >= keep) or (keep_days and _time(name) < limit)
     ]
-    return sorted(
-        found, key=lambda path: path.name.split(".tar")[0][-len("20260101T000000Z") :], reverse=True
-    )
+
+
+def _time(name: str) -> str:
+    found = _NAME.fullmatch(name)
+    return found["time"] if found else ""
 
 
 @contextmanager
@@ -257,20 +275,32 @@ def _unquoted(value: str) -> str:
 
 
 def _prune(settings: Settings) -> None:
-    """Remove archives that are too old or too many; the newest one always stays."""
-    now = time.time()
-    for number, path in enumerate(kept(settings)[1:], start=1):
-        age = now - path.stat().st_mtime
-        is_old = settings.keep_days and age > settings.keep_days * _SECONDS_PER_DAY
-        if number >= settings.keep or is_old:
-            path.unlink()
-            Path(f"{path}.sha256").unlink(missing_ok=True)
-            print(f"backup: removed {path.name}", flush=True)
+    names = [path.name for path in kept(settings)]
+    for name in obsolete(names, settings.keep, settings.keep_days):
+        for path in (settings.directory / name, settings.directory / f"{name}.sha256"):
+            path.unlink(missing_ok=True)
+        print(f"backup: removed {name}", flush=True)
 
 
-def _push(settings: Settings, archive: Path) -> None:
+def _copy_elsewhere(settings: Settings, archive: Path) -> None:
+    """Copy the archive to each target, also if it cannot be copied to another one."""
+    failures = []
+    for copy in (_copy_with_rsync, _copy_to_s3):
+        try:
+            copy(settings, archive)
+        except BackupError as error:
+            failures.append(str(error))
+    if failures:
+        raise BackupError(
+            f"{archive} was made, and could not be copied to {'; nor to '.join(failures)}"
+        )
+
+
+def _copy_with_rsync(settings: Settings, archive: Path) -> None:
     """Copy the archive; rsync gives it its name when it has all of it."""
-    with _timed(f"copied to {settings.rsync_target}"):
+    if not settings.rsync_target:
+        return
+    with _copying(settings.rsync_target):
         programs.run(
             [
                 *("rsync", "--times", "--partial-dir=.partial", "--timeout=300"),
@@ -278,6 +308,36 @@ def _push(settings: Settings, archive: Path) -> None:
                 *("--", archive, Path(f"{archive}.sha256"), settings.rsync_target),
             ]
         )
+
+
+def _copy_to_s3(settings: Settings, archive: Path) -> None:
+    """Copy the archive, then remove those of this host that are too old or too many."""
+    s3 = settings.s3
+    if s3 is None:
+        return
+    with _copying(s3.target):
+        bucket.copy(s3, archive, Path(f"{archive}.sha256"))
+        if s3.keep or s3.keep_days:
+            _prune_s3(s3, settings.host)
+
+
+def _prune_s3(s3: S3, host: str) -> None:
+    # Other hosts and sites may have archives there, too.
+    found = (match for name in bucket.sizes(s3) if (match := _NAME.fullmatch(name)))
+    own = [match[0] for match in found if match["host"] == host]
+    names = obsolete(own, s3.keep, s3.keep_days)
+    if names:
+        bucket.remove(s3, [*names, *(f"{name}.sha256" for name in names)])
+        print(f"backup: removed {', '.join(names)} from {s3.target}", flush=True)
+
+
+@contextmanager
+def _copying(target: str) -> Iterator[None]:
+    try:
+        with _timed(f"copied to {target}"):
+            yield
+    except BackupError as error:
+        raise BackupError(f"{target} ({error})") from error
 
 
 def _remove_remains(settings: Settings) -> None:

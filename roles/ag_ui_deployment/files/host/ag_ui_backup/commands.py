@@ -1,7 +1,7 @@
 """Back up the site, read archives, and restore the database.
 
 run                               make a backup, as the timer does
-list                              list the archives on this host
+list                              list the archives on this host, and those in S3
 unpack ARCHIVE DIRECTORY [--identity FILE]
                                   decrypt and check an archive, extract it into an empty directory, print its manifest
 restore check|load|exchange|finish
@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import archives, backup, restore
+from . import archives, backup, bucket, restore
 from .errors import BackupError
 from .settings import DEFAULT_FILE, Settings
 
@@ -69,8 +69,13 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _list(options: argparse.Namespace) -> None:
-    for path in backup.kept(Settings.load(options.settings)):
+    settings = Settings.load(options.settings)
+    for path in backup.kept(settings):
         print(f"{path.stat().st_size:>14}  {path}")
+    if settings.s3:
+        for name, size in sorted(bucket.sizes(settings.s3).items(), reverse=True):
+            if not name.endswith(".sha256"):
+                print(f"{size:>14}  {settings.s3.target.rstrip('/')}/{name}")
 
 
 def _unpack(options: argparse.Namespace) -> None:

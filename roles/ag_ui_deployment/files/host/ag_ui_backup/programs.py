@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from .errors import BackupError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 # Characters of a program's errors that are included in a message.
@@ -46,6 +47,30 @@ def run(
     if done.returncode != 0:
         raise failed(command[0], done.returncode, done.stderr)
     return done.stdout
+
+
+@contextmanager
+def running(command: Sequence[str | Path], stdin: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program for the duration of the block, with pipes for what it prints.
+
+    Args:
+        command: The program and its arguments, which every user of the host can read.
+        stdin: Its standard input: `subprocess.PIPE` or `subprocess.DEVNULL`.
+
+    Raises:
+        BackupError: It is missing.
+    """
+    try:
+        process = subprocess.Popen(
+            command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+    except OSError as error:
+        raise missing(command[0], error) from error
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def missing(program: str | Path, error: OSError) -> BackupError:

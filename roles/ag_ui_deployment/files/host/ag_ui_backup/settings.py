@@ -40,6 +40,33 @@ class Database:
 
 
 @dataclass(frozen=True)
+class S3:
+    """A place in a bucket of S3.
+
+    Attributes:
+        target: `s3://BUCKET/PREFIX`.
+        config: The configuration file of rclone.
+        keep: The number of archives of this host that are kept there; 0 for any number.
+        keep_days: The age in days up to which they are kept; 0 for any age.
+    """
+
+    target: str
+    config: Path
+    keep: int
+    keep_days: int
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> S3:
+        """Read the values of a JSON object."""
+        return cls(
+            target=values["target"],
+            config=Path(values["config"]),
+            keep=int(values["keep"]),
+            keep_days=int(values["keep_days"]),
+        )
+
+
+@dataclass(frozen=True)
 class Settings:
     """What is backed up, and where to.
 
@@ -52,6 +79,7 @@ class Settings:
         keep: The number of archives that are kept.
         keep_days: The age in days up to which they are kept; 0 for any age.
         rsync_target: Where rsync copies each archive; empty for nowhere.
+        s3: Where rclone copies each archive; None for nowhere.
         metrics: The directory of the text files of Prometheus' node exporter.
         configuration: The directory of the deployment's configuration.
         files: Further files to include.
@@ -67,6 +95,7 @@ class Settings:
     keep: int
     keep_days: int
     rsync_target: str
+    s3: S3 | None
     metrics: Path
     configuration: Path
     files: tuple[Path, ...]
@@ -92,6 +121,7 @@ class Settings:
                 keep=int(values["keep"]),
                 keep_days=int(values["keep_days"]),
                 rsync_target=values["rsync_target"],
+                s3=S3.of(values["s3"]) if values["s3"] else None,
                 metrics=Path(values["metrics"]),
                 configuration=Path(values["configuration"]),
                 files=tuple(map(Path, values["files"])),

@@ -52,6 +52,7 @@ def exposition(result: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+# Not that of plugins/module_utils: on the controller, this package runs without the collection.
 def write_atomically(path: Path, text: str, mode: int) -> None:
     """Replace a file, so that a reader sees the old content or the new one."""
     temporary = path.with_name(f".{path.name}.new")
