@@ -28,5 +28,5 @@ def write_atomically(path: Path, text: str, mode: int = 0o644, gid: int = -1) ->
         file.flush()
         os.fsync(file.fileno())
         os.chown(file.fileno(), -1, gid)
-        os.chmod(file.fileno(), mode)
+        os.fchmod(file.fileno(), mode)
     temporary.replace(path)
