@@ -61,7 +61,7 @@ def missing_packages(names: list[str]) -> list[str]:
 
 
 def account_gid(account: AccountOptions) -> int | None:
-    """Return the id of the account's group; None if user and group do not both exist as the role creates them."""
+    """Return the id of the account's group; None if there is none, or no such user with this id and group."""
     try:
         user, group = pwd.getpwnam(account["name"]), grp.getgrnam(account["name"])
     except KeyError:

@@ -92,7 +92,7 @@ images:
   type: list
   elements: str
 gid:
-  description: Id of the group of O(account); null if user and group do not both exist as the role creates them.
+  description: Id of the group of O(account); null if there is no group of this name, or no such user with this id and group.
   returned: success
   type: int
 running:
