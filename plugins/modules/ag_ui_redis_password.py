@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import time
 from typing import TYPE_CHECKING, TypedDict
 
 from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
@@ -58,7 +59,7 @@ options:
     type: str
     default: ""
   remove_previous:
-    description: Whether to remove O(previous_password). Fails while a server of RV(left) may need it.
+    description: Whether to remove O(previous_password). Fails while a server of RV(unchanged) may need it.
     type: bool
     default: false
   remove_others:
@@ -91,7 +92,7 @@ accepts_previous:
   description: Whether Redis accepts the former password now.
   returned: success
   type: bool
-left:
+unchanged:
   description: Replicas that could not be changed, and servers whose replication could not, with the reason.
   returned: success
   type: list
@@ -123,12 +124,15 @@ class Result(TypedDict):
 
     changed: bool
     accepts_previous: bool
-    left: list[str]
+    unchanged: list[str]
     rules: str
     stored: bool
 
 
-class LeftError(Exception):
+POLL_SECONDS = 0.2
+
+
+class UnchangedServersError(Exception):
     """Servers would lose their login at Redis with the former password."""
 
 
@@ -200,7 +204,7 @@ class Change:
         self._new, self._former = self._server["password"], params["previous_password"]
         self._check_mode = check_mode
         self._changed = False
-        self._left: list[str] = []
+        self._unchanged: list[str] = []
         endpoints = [(self._server["host"], self._server["port"])]
         if self._server["sentinels"]:
             servers = servers_of_sentinels(self._server, self._timeout)
@@ -211,7 +215,7 @@ class Change:
         """Let all servers accept the new password, then use it among each other.
 
         Raises:
-            LeftError: Sentinels may promote a replica that does not accept it.
+            UnchangedServersError: Sentinels may promote a replica that does not accept it.
         """
         self._changed |= self._primary.add(self._new, self._former, check_mode=self._check_mode)
         if not self._former:
@@ -221,19 +225,21 @@ class Change:
             if not self._server["sentinels"]:
                 self._replicas = [self._account(*endpoint) for endpoint in replicas_of(client)]
             for replica in self._replicas:
-                with self._leaving(replica.endpoint):
+                with self._collecting_failures(replica.endpoint):
                     self._changed |= replica.add(
                         self._new, self._former, check_mode=self._check_mode
                     )
             # Not before all accept it, because each may become the primary.
-            if self._replicas and not self._left:
+            if self._replicas and not self._unchanged:
                 for account in (self._primary, *self._replicas):
-                    with self._leaving(account.endpoint):
+                    with self._collecting_failures(account.endpoint):
                         self._replicate(account)
-            if self._server["sentinels"] and not self._left:
+            if self._server["sentinels"] and not self._unchanged:
                 self._tell_sentinels(client)
-        if self._left and self._server["sentinels"]:
-            raise LeftError(f"Redis accepts both passwords, except for: {'; '.join(self._left)}")
+        if self._unchanged and self._server["sentinels"]:
+            raise UnchangedServersError(
+                f"Redis accepts both passwords, except for: {'; '.join(self._unchanged)}"
+            )
 
     def remove(self, *, others: bool) -> None:
         """Remove the former password from all servers.
@@ -242,10 +248,12 @@ class Change:
             others: Whether to remove all passwords except the new one from the primary instead.
 
         Raises:
-            LeftError: A server may need the former one.
+            UnchangedServersError: A server may need the former one.
         """
-        if self._left:
-            raise LeftError(f"Redis still accepts the former password: {'; '.join(self._left)}")
+        if self._unchanged:
+            raise UnchangedServersError(
+                f"Redis still accepts the former password: {'; '.join(self._unchanged)}"
+            )
         for account in [self._primary] if others else [*self._replicas, self._primary]:
             if others:
                 known = [one[1:] for one in account.rules(self._new).split() if one[0] == "#"]
@@ -266,7 +274,7 @@ class Change:
         return Result(
             changed=self._changed,
             accepts_previous=bool(self._former) and self._primary.accepts(self._former),
-            left=self._left,
+            unchanged=self._unchanged,
             rules=self._primary.rules(self._new) if returns_rules and is_new else "",
             stored=bool(stores) and self._persist(),
         )
@@ -275,12 +283,12 @@ class Change:
         return Account({**self._server, "host": host, "port": port}, self._timeout)
 
     @contextlib.contextmanager
-    def _leaving(self, endpoint: str) -> Iterator[None]:
+    def _collecting_failures(self, endpoint: str) -> Iterator[None]:
         """Remember a server that cannot be changed, and go on."""
         try:
             yield
         except (OSError, RefusedError) as error:
-            self._left.append(f"{endpoint} ({error})")
+            self._unchanged.append(f"{endpoint} ({error})")
 
     def _replicate(self, account: Account) -> None:
         usable = self._new if account.accepts(self._new) else self._former
@@ -291,8 +299,11 @@ class Change:
 
     def _tell_sentinels(self, client: Redis) -> None:
         """Tell them again also if nothing has changed, because their password cannot be read."""
-        with self._leaving(self._primary.endpoint):
-            users = sentinel_users(client)
+        with self._collecting_failures(self._primary.endpoint):
+            # They connect again after a change of their password.
+            deadline = time.monotonic() + self._timeout
+            while not (users := sentinel_users(client)) and time.monotonic() < deadline:
+                time.sleep(POLL_SECONDS)
             if not users:
                 raise RefusedError("no Sentinel is logged in there; correct its auth-pass")
             if (self._server["user"] or DEFAULT_USER) in users and not self._check_mode:
@@ -336,7 +347,7 @@ def main() -> None:
         )
     except SentinelError as error:
         module.fail_json(msg=str(error))
-    except LeftError as error:
+    except UnchangedServersError as error:
         module.fail_json(
             msg=f"{error}. Start these servers and let this host reach them, and run the playbook again. If the user "
             f"{name} may not change them, an administrator does on each: ACL SETUSER {name} '>NEW', then CONFIG SET "

@@ -107,7 +107,7 @@ def test_replica_without_sentinels_is_changed_too(
     tmp_path: Path, start: Callable[..., ReplicatedRedis]
 ) -> None:
     servers = start(sentinels=0)
-    assert change(tmp_path, servers)["left"] == []
+    assert change(tmp_path, servers)["unchanged"] == []
     done = change(tmp_path, servers, remove_previous=True)
     assert (done["changed"], done["accepts_previous"]) == (True, False)
     assert not servers.accepts(servers.second, FORMER)
@@ -122,8 +122,8 @@ def test_former_password_stays_while_a_replica_cannot_be_changed(
     servers = start(sentinels=0, replica_announce_port=1)
     done = change(tmp_path, servers)
     assert done["changed"]
-    [left] = done["left"]
-    assert left.startswith("127.0.0.1:1 (")
+    [unchanged] = done["unchanged"]
+    assert unchanged.startswith("127.0.0.1:1 (")
     done = change(tmp_path, servers, remove_previous=True)
     assert done["failed"]
     assert "Redis still accepts the former password: 127.0.0.1:1 (" in done["msg"]
