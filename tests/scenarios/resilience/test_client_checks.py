@@ -46,6 +46,11 @@ def test_complete_delivery_is_accepted(positions: list[int]) -> None:
     check_received(BROWSER, client_result(*positions, refused={"502": 3}), EXPECTED, EXPECTED[3])
 
 
+def test_events_from_before_the_load_are_ignored() -> None:
+    earlier = [EXPECTED[0] - 2, EXPECTED[0] - 1]
+    check_received(BROWSER, client_result(*earlier, *EXPECTED), EXPECTED, EXPECTED[3])
+
+
 @pytest.mark.parametrize(
     ("positions", "stats", "message"),
     [
