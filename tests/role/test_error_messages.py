@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml  # type: ignore[import-untyped]
 
 from tests.support.playbook import TOP
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 SOURCES = [
-    *TOP.glob("roles/ag_ui_deployment/tasks/*.yml"),
+    *TOP.glob("roles/*/tasks/*.yml"),
     *TOP.glob("roles/ag_ui_deployment/vars/main/*.yml"),
     *TOP.glob("roles/ag_ui_deployment/files/host/*/*.py"),
     *TOP.glob("plugins/*/*.py"),
@@ -22,16 +27,48 @@ def headings() -> list[str]:
     return re.findall(r"^### (.+)$", section, re.MULTILINE)
 
 
-def texts() -> list[str]:
-    """The sources with collapsed white space, because messages are folded over several lines."""
-    return [re.sub(r"[\"'\s]+", " ", path.read_text(encoding="utf-8")) for path in SOURCES]
+def collapsed(text: str) -> str:
+    """Collapse quotes and white space, because messages are folded over several lines."""
+    return re.sub(r"[\"'\s]+", " ", text)
+
+
+def has_words(text: str, heading: str) -> bool:
+    return all(part.strip() in text for part in collapsed(heading).split("…"))
+
+
+def failures(node: Any) -> Iterator[dict[str, str]]:
+    """Yield the arguments of the tasks that end a play."""
+    if isinstance(node, list):
+        for item in node:
+            yield from failures(item)
+    elif isinstance(node, dict):
+        for name, value in node.items():
+            if name in {"ansible.builtin.assert", "ansible.builtin.fail"}:
+                yield value
+            else:
+                yield from failures(value)
+
+
+def messages() -> list[str]:
+    tasks = [*TOP.glob("roles/*/tasks/*.yml"), *TOP.glob("playbooks/*.yml"), TOP / "site.yml"]
+    found = [
+        collapsed(task.get("fail_msg") or task["msg"])
+        for path in sorted(tasks)
+        for task in failures(yaml.safe_load(path.read_text(encoding="utf-8")))
+    ]
+    # What the variable contains.
+    return [text.replace("{{ __ag_ui_refused }}", "nothing was switched") for text in found]
 
 
 @pytest.mark.parametrize("heading", headings())
 def test_heading_has_the_words_of_a_message(heading: str) -> None:
-    words = [part.strip() for part in re.sub(r"[\"'\s]+", " ", heading).split("…")]
-    assert any(all(part in text for part in words) for text in texts())
+    sources = (collapsed(path.read_text(encoding="utf-8")) for path in SOURCES)
+    assert any(has_words(text, heading) for text in sources)
 
 
-def test_there_are_headings() -> None:
-    assert headings()
+def test_each_message_has_a_heading() -> None:
+    assert messages()
+    without = [
+        text for text in messages() if not any(has_words(text, heading) for heading in headings())
+    ]
+    assert without == []
