@@ -78,7 +78,7 @@ def run_playbook(
     *arguments: str | Path, environment: Mapping[str, str] | None = None, timeout: float = 120
 ) -> Run:
     """Run ansible-playbook with these arguments; keeps the colour settings of the user."""
-    with start_playbook(*arguments, environment=environment) as process:
+    with start_playbook(*arguments, environment={**(environment or {}), **_JSON}) as process:
         try:
             output, errors = process.communicate(timeout=timeout)
         except BaseException:
@@ -96,7 +96,12 @@ def run_playbook(
 def start_playbook(
     *arguments: str | Path, environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[str]:
-    """Start ansible-playbook in a process group of its own, with pipes for its output."""
+    """Start ansible-playbook in a process group of its own, with pipes for its output.
+
+    Args:
+        arguments: The arguments of ansible-playbook.
+        environment: Further variables, such as ANSIBLE_STDOUT_CALLBACK for another output than JSON.
+    """
     tools = Path(sys.executable).parent
     return subprocess.Popen(
         [tools / "ansible-playbook", *arguments],
@@ -107,8 +112,8 @@ def start_playbook(
             "ANSIBLE_ROLES_PATH": str(TOP / "roles"),
             "LC_ALL": "C.UTF-8",
             "PATH": f"{tools}:{os.environ['PATH']}",
-            **(environment or {}),
             **_JSON,
+            **(environment or {}),
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.support.playbook import TOP, run_playbook
+from tests.support.playbook import run_playbook, start_playbook
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +16,12 @@ if TYPE_CHECKING:
 
 _PLAYBOOK = "playbooks/rotate_secrets.yml"
 _TIMEOUT_SECONDS = 900
+# One line for each task when it begins.
+_TEXT = {
+    "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default",
+    "ANSIBLE_NOCOLOR": "1",
+    "PYTHONUNBUFFERED": "1",
+}
 
 
 def rotate(inventory: str, variables: Mapping[str, object]) -> Run:
@@ -31,25 +34,8 @@ def rotate(inventory: str, variables: Mapping[str, object]) -> Run:
 
 def interrupt(inventory: str, variables: Mapping[str, object], task: str) -> None:
     """Run the playbook, and kill it with all of its processes when a task with this name begins."""
-    tools = Path(sys.executable).parent
-    environment = {
-        "ANSIBLE_CONFIG": str(TOP / "ansible.cfg"),
-        "ANSIBLE_ROLES_PATH": str(TOP / "roles"),
-        "ANSIBLE_NOCOLOR": "1",
-        "LC_ALL": "C.UTF-8",
-        "PYTHONUNBUFFERED": "1",
-        "PATH": f"{tools}:{os.environ['PATH']}",
-    }
     arguments = ("--inventory", inventory, "--extra-vars", json.dumps(variables), _PLAYBOOK)
-    with subprocess.Popen(
-        [tools / "ansible-playbook", *arguments],
-        cwd=TOP,
-        env=os.environ | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    ) as process:
+    with start_playbook(*arguments, environment=_TEXT) as process:
         assert process.stdout is not None
         seen = []
         for line in process.stdout:
