@@ -12,6 +12,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from tests.support.playbook import TOP, run_playbook
+from tests.support.role_variables import DEFAULTS
 from tests.support.site_playbook import REQUIRED_VARIABLES
 from tests.support.threaded_server import serving
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from tests.support.playbook import Run
 
-DEFAULTS = yaml.safe_load((TOP / "roles/ag_ui_deployment/defaults/main.yml").read_text())
 LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
 GATEWAY_KEY = "sk-of-the-gateway"
 

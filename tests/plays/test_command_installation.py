@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import yaml  # type: ignore[import-untyped]
 
-from tests.support.playbook import TOP, run_playbook
+from tests.support.playbook import run_playbook
+from tests.support.role_variables import DEFAULTS
 from tests.support.site_playbook import REQUIRED_VARIABLES
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.playbook import Run
-
-DEFAULTS = yaml.safe_load((TOP / "roles/ag_ui_deployment/defaults/main.yml").read_text())
 
 
 def install(folder: Path, *arguments: str, tasks: str = "command", **changes: Any) -> Run:

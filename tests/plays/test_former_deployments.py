@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from tests.support.playbook import TOP, run_playbook
+from tests.support.playbook import run_playbook
+from tests.support.role_variables import DEFAULTS
 from tests.support.site_playbook import REQUIRED_VARIABLES
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from tests.support.playbook import Run
 
-DEFAULTS = yaml.safe_load((TOP / "roles/ag_ui_deployment/defaults/main.yml").read_text())
 RETIRED = "ag-ui-backend@8004.service"
 FORMER_UNIT = "ag-ui-backend@.service"
 # A stub of systemd: every unit is running, and calls are recorded.

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from tests.support.playbook import TOP, run_playbook
+from tests.support.playbook import run_playbook
+from tests.support.role_variables import DEFAULTS
 from tests.support.site_playbook import REQUIRED_VARIABLES
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from tests.support.playbook import Run
 
-DEFAULTS = yaml.safe_load((TOP / "roles/ag_ui_deployment/defaults/main.yml").read_text())
 OTHER = {
     "holder": "somebody@another-controller",
     "run": "another-controller 1 Mon Nov 30 10:00:00 2026",

@@ -17,7 +17,8 @@ from tests.support.certificates import sign
 from tests.support.healthy_instance import Healthy
 from tests.support.nginx import free_port, version
 from tests.support.playbook import run_playbook
-from tests.support.proxy_host import DEFAULTS, PROXY_KEY, ProxyHost
+from tests.support.proxy_host import PROXY_KEY, ProxyHost
+from tests.support.role_variables import DEFAULTS
 from tests.support.site_playbook import REQUIRED_VARIABLES
 from tests.support.threaded_server import serving
 

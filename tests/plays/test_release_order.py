@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from tests.support.playbook import TOP, run_playbook
+from tests.support.playbook import run_playbook
+from tests.support.role_variables import DEFAULTS
 from tests.support.site_playbook import REQUIRED_VARIABLES
 from tests.support.threaded_server import serving
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from tests.support.playbook import Run
 
-DEFAULTS = yaml.safe_load((TOP / "roles/ag_ui_deployment/defaults/main.yml").read_text())
 HOSTS = ("hx-first", "hx-second")
 PORTS = (8002, 8003)
 ALL_INSTANCES = [f"{host} {port}" for host in HOSTS for port in PORTS]

@@ -10,7 +10,8 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from tests.support.deployed_host import deployed_host
-from tests.support.playbook import TOP, run_playbook
+from tests.support.playbook import run_playbook
+from tests.support.role_variables import DEFAULTS
 from tests.support.site_playbook import REQUIRED_VARIABLES, inventory
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
     from tests.support.deployed_host import Host
     from tests.support.playbook import Run
-
-DEFAULTS = yaml.safe_load((TOP / "roles/ag_ui_deployment/defaults/main.yml").read_text())
 
 
 @pytest.fixture

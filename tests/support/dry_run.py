@@ -11,6 +11,7 @@ import yaml  # type: ignore[import-untyped]
 from tests.support.nginx import free_port, version
 from tests.support.playbook import TOP, run_playbook
 from tests.support.proxy_host import ProxyHost
+from tests.support.role_variables import DEFAULTS
 from tests.support.site_playbook import REQUIRED_VARIABLES
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from tests.support.playbook import Run
 
 ROLE = TOP / "roles/ag_ui_deployment"
-DEFAULTS = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
 # A host without units of the role, and a container engine without images.
 SYSTEMCTL = """#!/bin/sh
 case $* in

@@ -6,16 +6,12 @@ import os
 import shlex
 from typing import TYPE_CHECKING
 
-import yaml  # type: ignore[import-untyped]
-
 from tests.support.nginx import Nginx, make_folders, program
-from tests.support.playbook import TOP
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-DEFAULTS = yaml.safe_load((TOP / "roles/ag_ui_deployment/defaults/main.yml").read_text())
 PROXY_KEY = "a-key-of-the-proxy-for-the-backend-0123456789"
 # The part of systemctl that the role uses. `broken` lists the verbs that fail, `deadly` those that
 # kill their caller, as a lost connection or an out-of-memory kill does.

@@ -1,13 +1,20 @@
-"""The internal variables of a role."""
+"""The variables of a role, unrendered."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import yaml  # type: ignore[import-untyped]
 
+from tests.support.playbook import TOP
+
 if TYPE_CHECKING:
     from pathlib import Path
+
+DEFAULTS: Final[dict[str, Any]] = yaml.safe_load(
+    (TOP / "roles/ag_ui_deployment/defaults/main.yml").read_text()
+)
+"""The defaults of the role ag_ui_deployment."""
 
 
 def variable_files(role: Path) -> list[Path]:
@@ -16,7 +23,7 @@ def variable_files(role: Path) -> list[Path]:
 
 
 def role_variables(role: Path) -> dict[str, Any]:
-    """Return the variables of all files, unrendered."""
+    """Return the internal variables of a role."""
     variables: dict[str, Any] = {}
     for path in variable_files(role):
         variables |= yaml.safe_load(path.read_text())
