@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING
 
-import yaml  # type: ignore[import-untyped]
-
-from tests.support.playbook import run_playbook
-from tests.support.role_variables import DEFAULTS
-from tests.support.site_playbook import REQUIRED_VARIABLES
+from tests.support.role_tasks import run_role_tasks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,13 +17,7 @@ OTHER = {"holder": "somebody@another-controller", "run": "another", "purpose": "
 
 def restore(folder: Path) -> Run:
     """Restore an archive that does not exist to a folder in place of a host."""
-    role = {"name": "ag_ui_deployment", "tasks_from": "restore"}
-    tasks = [{"name": "Restore", "ansible.builtin.include_role": role}]
-    play = {"hosts": "all", "gather_facts": False, "any_errors_fatal": True, "tasks": tasks}
-    (folder / "play.yml").write_text(yaml.safe_dump([play]))
-    own = {
-        "ansible_connection": "local",
-        "ansible_python_interpreter": sys.executable,
+    variables = {
         "ag_ui_restore_archive": str(folder / "missing.tar"),
         "ag_ui_backup_directory": str(folder / "backups"),
         # A fact that the check of the archive sets.
@@ -36,11 +25,7 @@ def restore(folder: Path) -> Run:
         "__ag_ui_config_dir": str(folder / "etc"),
         "__ag_ui_state_dir": str(folder / "state"),
     }
-    return run_playbook(
-        *("--inventory", "hx-dev-server,"),
-        *("--extra-vars", json.dumps(DEFAULTS | REQUIRED_VARIABLES | own)),
-        folder / "play.yml",
-    )
+    return run_role_tasks(folder, ["restore"], variables)
 
 
 def test_restore_during_another_run_is_refused_and_leaves_its_files(tmp_path: Path) -> None:

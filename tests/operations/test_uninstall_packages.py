@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
-import yaml  # type: ignore[import-untyped]
 
-from tests.support.playbook import run_playbook
+from tests.support.role_tasks import run_role_tasks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,20 +27,12 @@ esac""",
 
 def uninstall_packages(folder: Path) -> Run:
     """Run this part of an uninstall, with a folder in place of the host."""
-    role = {"name": "ag_ui_deployment", "tasks_from": "uninstall_packages"}
-    tasks = [{"name": "Run them", "ansible.builtin.include_role": role}]
-    play = {"hosts": "all", "gather_facts": False, "tasks": tasks}
-    (folder / "play.yml").write_text(yaml.safe_dump([play]))
-    own = {
-        "ansible_connection": "local",
-        "ansible_python_interpreter": sys.executable,
+    variables = {
         "__ag_ui_state_dir": f"{folder}/state",
         "__ag_ui_proxy_nginx": f"{folder}/nginx",
     }
-    return run_playbook(
-        *("--inventory", "hx-dev-server,", "--extra-vars", json.dumps(own), folder / "play.yml"),
-        environment={"PATH": f"{folder}:{os.environ['PATH']}", "STATE": str(folder)},
-    )
+    environment = {"PATH": f"{folder}:{os.environ['PATH']}", "STATE": str(folder)}
+    return run_role_tasks(folder, ["uninstall_packages"], variables, environment=environment)
 
 
 @pytest.fixture

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-import yaml  # type: ignore[import-untyped]
-
-from tests.support.playbook import run_playbook
-from tests.support.role_variables import DEFAULTS
-from tests.support.site_playbook import REQUIRED_VARIABLES
+from tests.support.role_tasks import run_role_tasks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,24 +22,13 @@ def install(folder: Path, installed: str, **variables: object) -> Run:
     stub = folder / "dpkg-query"
     stub.write_text(f"#!/bin/sh\nprintf 'installed %s\\n' {installed}\nexit 1\n")
     stub.chmod(0o755)
-    role = {"name": "ag_ui_deployment", "tasks_from": "backup_program"}
-    tasks = [{"name": "Install the program", "ansible.builtin.include_role": role}]
-    (folder / "play.yml").write_text(
-        yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": tasks}])
-    )
     own = {
-        "ansible_connection": "local",
-        "ansible_python_interpreter": sys.executable,
         "__ag_ui_state_dir": str(folder / "state"),
         "__ag_ui_backup_library": str(folder / "lib"),
         "__ag_ui_backup_program": str(folder / "sbin/ag-ui-backup"),
     }
-    return run_playbook(
-        *("--inventory", "hx-dev-server,"),
-        *("--extra-vars", json.dumps(DEFAULTS | REQUIRED_VARIABLES | own | variables)),
-        folder / "play.yml",
-        environment={"PATH": f"{folder}:{os.environ['PATH']}"},
-    )
+    environment = {"PATH": f"{folder}:{os.environ['PATH']}"}
+    return run_role_tasks(folder, ["backup_program"], own | variables, environment=environment)
 
 
 def test_program_is_installed_once(tmp_path: Path) -> None:

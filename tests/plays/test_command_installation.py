@@ -7,10 +7,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-import yaml  # type: ignore[import-untyped]
-
-from tests.support.playbook import run_playbook
-from tests.support.role_variables import DEFAULTS
+from tests.support.role_tasks import run_role_tasks
 from tests.support.site_playbook import REQUIRED_VARIABLES
 
 if TYPE_CHECKING:
@@ -21,25 +18,14 @@ if TYPE_CHECKING:
 
 def install(folder: Path, *arguments: str, tasks: str = "command", **changes: Any) -> Run:
     """Run the tasks of the command, with a folder in place of the host."""
-    role = {"name": "ag_ui_deployment", "tasks_from": tasks}
-    steps = [{"name": "Install the command", "ansible.builtin.include_role": role}]
-    (folder / "play.yml").write_text(
-        yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": steps}])
-    )
     own = {
-        "ansible_connection": "local",
-        "ansible_python_interpreter": sys.executable,
         "__ag_ui_config_dir": str(folder / "etc"),
         "__ag_ui_state_dir": str(folder / "state"),
         "__ag_ui_command": str(folder / "sbin/ag-ui"),
         "__ag_ui_command_library": str(folder / "lib"),
         "__ag_ui_command_completion": str(folder / "completions/ag-ui"),
     }
-    return run_playbook(
-        *("--inventory", "hx-dev-server,", *arguments),
-        *("--extra-vars", json.dumps(DEFAULTS | REQUIRED_VARIABLES | own | changes)),
-        folder / "play.yml",
-    )
+    return run_role_tasks(folder, [tasks], own | changes, *arguments)
 
 
 def test_command_is_installed_once(tmp_path: Path) -> None:

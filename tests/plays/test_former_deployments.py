@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]
 
-from tests.support.playbook import run_playbook
-from tests.support.role_variables import DEFAULTS
-from tests.support.site_playbook import REQUIRED_VARIABLES
+from tests.support.role_tasks import run_role_tasks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,23 +49,17 @@ class Host:
         return {path.name for name in names for path in (self.folder / name).iterdir()}
 
     def run(self, tasks: str, **changes: Any) -> Run:
-        role = {"name": "ag_ui_deployment", "tasks_from": tasks}
-        steps = [{"name": "Run it", "ansible.builtin.include_role": role}]
-        play = {"hosts": "all", "gather_facts": False, "tasks": steps}
-        (self.folder / "play.yml").write_text(yaml.safe_dump([play]))
         own = {
-            "ansible_connection": "local",
-            "ansible_python_interpreter": sys.executable,
             "__ag_ui_account": "ag-ui-not-made",
             "__ag_ui_config_dir": str(self.folder / "etc"),
             "__ag_ui_state_dir": str(self.folder / "state"),
             "__ag_ui_proxy_nginx": str(self.folder / "nginx"),
             "__ag_ui_unit_dirs": [str(self.folder / "systemd"), str(self.folder / "control")],
         }
-        return run_playbook(
-            *("--inventory", "hx-dev-server,"),
-            *("--extra-vars", json.dumps(DEFAULTS | REQUIRED_VARIABLES | own | changes)),
-            self.folder / "play.yml",
+        return run_role_tasks(
+            self.folder,
+            [tasks],
+            own | changes,
             environment={
                 "PATH": f"{self.folder}/bin:{os.environ['PATH']}",
                 "STATE": str(self.folder),

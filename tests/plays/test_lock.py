@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
-import yaml  # type: ignore[import-untyped]
 
-from tests.support.playbook import run_playbook
-from tests.support.role_variables import DEFAULTS
-from tests.support.site_playbook import REQUIRED_VARIABLES
+from tests.support.role_tasks import run_role_tasks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,21 +25,8 @@ OTHER = {
 def take(folder: Path, *, force: bool = False, unlock: bool = False) -> Run:
     """Run the tasks that take the lock of a folder in place of a host."""
     names = ["lock", *(["unlock"] if unlock else [])]
-    roles = [{"name": "ag_ui_deployment", "tasks_from": name} for name in names]
-    tasks = [{"name": "Run it", "ansible.builtin.include_role": role} for role in roles]
-    play = folder / "play.yml"
-    play.write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
-    own = {
-        "ansible_connection": "local",
-        "ansible_python_interpreter": sys.executable,
-        "ag_ui_force_unlock": force,
-        "__ag_ui_state_dir": str(folder / "state"),
-    }
-    return run_playbook(
-        *("--inventory", "hx-dev-server,"),
-        *("--extra-vars", json.dumps(DEFAULTS | REQUIRED_VARIABLES | own)),
-        play,
-    )
+    variables = {"ag_ui_force_unlock": force, "__ag_ui_state_dir": str(folder / "state")}
+    return run_role_tasks(folder, names, variables)
 
 
 @pytest.fixture

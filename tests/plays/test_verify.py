@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]
 
 from tests.support.deployed_host import deployed_host
 from tests.support.playbook import run_playbook
-from tests.support.role_variables import DEFAULTS
+from tests.support.role_tasks import run_role_tasks
 from tests.support.site_playbook import REQUIRED_VARIABLES, inventory
 
 if TYPE_CHECKING:
@@ -31,21 +29,8 @@ def host(tmp_path: Path) -> Iterator[Host]:
 
 def verify(host: Host, **variables: Any) -> Run:
     """Run the tasks of the verification on this host."""
-    role = {"name": "ag_ui_deployment", "tasks_from": "verify"}
-    tasks = [{"name": "Verify", "ansible.builtin.include_role": role}]
-    play = host.root / "play.yml"
-    play.write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
-    own = {
-        "ansible_connection": "local",
-        "ansible_python_interpreter": sys.executable,
-        "__ag_ui_site": host.site,
-    }
-    return run_playbook(
-        *("--inventory", "hx-dev-server,"),
-        *("--extra-vars", json.dumps(DEFAULTS | REQUIRED_VARIABLES | own | variables)),
-        play,
-        environment=host.environment,
-    )
+    own = {"__ag_ui_site": host.site}
+    return run_role_tasks(host.root, ["verify"], own | variables, environment=host.environment)
 
 
 def report(run: Run) -> list[str]:
