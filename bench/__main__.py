@@ -20,6 +20,7 @@ from bench.measure import Tools
 from bench.parts.agent import measure_agent
 from bench.parts.api import measure_api
 from bench.parts.audit import measure_audit
+from bench.parts.backup import measure_backup
 from bench.parts.common import Bench
 from bench.parts.full import measure_full_speed
 from bench.parts.idle import measure_idle
@@ -46,6 +47,7 @@ PARTS: dict[str, Callable[[Bench], list[Report]]] = {
     "api": measure_api,
     "agent": measure_agent,
     "audit": measure_audit,
+    "backup": measure_backup,
 }
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _INTERRUPTED = 130
