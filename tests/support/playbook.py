@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,6 +122,20 @@ def start_playbook(
         text=True,
         start_new_session=True,
     )
+
+
+def kill_playbook(process: subprocess.Popen[str]) -> None:
+    """End ansible-playbook and its workers at once, as a loss of the controller does."""
+    # Workers have process groups of their own. While it is stopped, ansible-playbook starts no others.
+    process.send_signal(signal.SIGSTOP)
+    if process.returncode is not None:
+        return
+    tasks = Path(f"/proc/{process.pid}/task").iterdir()
+    workers = [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+    for pid in (*workers, process.pid):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait()
 
 
 def host_variables(inventory: str, host: str, names: Iterable[str]) -> dict[str, str]:

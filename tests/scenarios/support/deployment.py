@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
-from tests.support.playbook import run_playbook, start_playbook
+from tests.support.playbook import kill_playbook, run_playbook, start_playbook
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,8 +61,7 @@ class RunningDeployment:
     def kill(self) -> None:
         """End the playbook and its workers at once, as a loss of the controller does."""
         if self.is_running:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+            kill_playbook(self._process)
 
     def wait(self, seconds: float) -> None:
         """Wait for this time, or until the playbook has ended."""

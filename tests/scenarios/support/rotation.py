@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from typing import TYPE_CHECKING
 
-from tests.support.playbook import run_playbook, start_playbook
+from tests.support.playbook import kill_playbook, run_playbook, start_playbook
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,4 +42,4 @@ def interrupt(inventory: str, variables: Mapping[str, object], task: str) -> Non
                 break
         else:
             raise AssertionError(f"the playbook ended before {task}:\n{''.join(seen)}")
-        os.killpg(process.pid, signal.SIGKILL)
+        kill_playbook(process)
