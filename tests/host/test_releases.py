@@ -39,7 +39,7 @@ def test_releases_are_listed_with_what_became_of_them(site: Host) -> None:
             "image:first",
         ],
     ]
-    assert lines[2].split()[:2] == ["fourth", "interrupted"]
+    assert lines[2].split()[:2] == ["fourth", "incomplete"]
     assert lines[3].split()[:2] == ["third", "failed"]
     assert [line.strip() for line in lines[4:]] == reason.splitlines()
 

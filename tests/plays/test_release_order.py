@@ -229,5 +229,6 @@ def test_hooks_run_once_for_all_hosts(site: Site) -> None:
 def test_failing_hook_before_the_release_switches_nothing(site: Site) -> None:
     run = site.release(ag_ui_hook_before_release=site.hook("before", exit_code=1))
     assert run.code != 0, run.output
+    assert "so nothing was switched. The site goes on with its release" in run.message
     assert not (site.folder / "restarts").exists()
     assert site.permanent == {"old"}

@@ -32,7 +32,7 @@ def listed(site: Site) -> list[dict[str, object]]:
         path = directory / "releases" / name
         record = read_record(path)
         # The record of a release of an earlier version of the role is missing.
-        outcome = record.get("outcome") or ("deployed" if name in deployed else "interrupted")
+        outcome = record.get("outcome") or ("deployed" if name in deployed else "incomplete")
         release: dict[str, object] = {
             **record,
             "release": name,

@@ -11,13 +11,13 @@ also if new entries have followed. How many were lost unread is unknown, so all 
 
 import asyncio
 from collections.abc import Collection, Iterator, Sequence
-from typing import cast
+from typing import cast, get_args
 
 import structlog
 from redis.asyncio import Redis
 
 from src.models.event import ZERO, Poison, ShieldEvent, StreamId
-from src.services.events.gaps import Gap
+from src.services.events.gaps import Gap, GapReason
 from src.services.events.history import EventHistory, low_watermark
 from src.services.events.hub import EventHub
 from src.services.shield.parser import parse_entry, read_id
@@ -62,6 +62,9 @@ class StreamTailer(BackgroundTask):
         self._history = history
         self._hub = hub
         self._metrics = metrics
+        for reason in get_args(GapReason):
+            # An alarm on an increase needs the value before the first gap.
+            metrics.gaps.labels(reason)
         self._stream = stream
         self._max_bytes = max_bytes
         self._page_size = PageSize(_PAGE_ENTRIES)
