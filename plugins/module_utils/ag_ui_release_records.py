@@ -17,7 +17,7 @@ RECORD = "record.json"
 
 
 class Record(TypedDict, total=False):
-    """The file record.json of a release. A release whose deployment was interrupted has none."""
+    """The file record.json of a release. A release that was refused, or whose deployment was interrupted, has none."""
 
     release: str
     image: str

@@ -119,6 +119,9 @@ class Options(TypedDict):
     timeout: float
 
 
+POLL_SECONDS = 0.2
+
+
 class Result(TypedDict):
     """The result of the module."""
 
@@ -127,9 +130,6 @@ class Result(TypedDict):
     unchanged: list[str]
     rules: str
     stored: bool
-
-
-POLL_SECONDS = 0.2
 
 
 class UnchangedServersError(Exception):

@@ -67,8 +67,6 @@ def test_heading_has_the_words_of_a_message(heading: str) -> None:
 
 
 def test_each_message_has_a_heading() -> None:
-    assert messages()
-    without = [
-        text for text in messages() if not any(has_words(text, heading) for heading in headings())
-    ]
-    assert without == []
+    found, documented = messages(), headings()
+    assert found
+    assert [text for text in found if not any(has_words(text, one) for one in documented)] == []

@@ -18,9 +18,7 @@ SEVERE = {"warning", "error", "exception", "critical"}
 
 def section(heading: str) -> str:
     text = (TOP / "docs/operations.md").read_text(encoding="utf-8")
-    return re.split(r"^##+ ", text.partition(f"# {heading}\n")[2], maxsplit=1, flags=re.MULTILINE)[
-        0
-    ]
+    return text.partition(f"# {heading}\n")[2].partition("\n##")[0]
 
 
 def severe_events() -> Iterator[str]:

@@ -125,7 +125,7 @@ def start_playbook(
 
 
 def kill_playbook(process: subprocess.Popen[str]) -> None:
-    """End ansible-playbook and its workers at once, as a loss of the controller does."""
+    """End ansible-playbook, if it runs, and its workers at once, as a loss of the controller does."""
     # Workers have process groups of their own. While it is stopped, ansible-playbook starts no others.
     process.send_signal(signal.SIGSTOP)
     if process.returncode is not None:

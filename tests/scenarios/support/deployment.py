@@ -60,8 +60,7 @@ class RunningDeployment:
 
     def kill(self) -> None:
         """End the playbook and its workers at once, as a loss of the controller does."""
-        if self.is_running:
-            kill_playbook(self._process)
+        kill_playbook(self._process)
 
     def wait(self, seconds: float) -> None:
         """Wait for this time, or until the playbook has ended."""

@@ -35,11 +35,13 @@ def interrupt(inventory: str, variables: Mapping[str, object], task: str) -> Non
     arguments = ("--inventory", inventory, "--extra-vars", json.dumps(variables), _PLAYBOOK)
     with start_playbook(*arguments, environment=_TEXT) as process:
         assert process.stdout is not None
+        assert process.stderr is not None
         seen = []
         for line in process.stdout:
             seen.append(line)
             if line.startswith("TASK [") and task in line:
                 break
         else:
-            raise AssertionError(f"the playbook ended before {task}:\n{''.join(seen)}")
+            output = "".join(seen) + process.stderr.read()
+            raise AssertionError(f"the playbook ended before {task}:\n{output}")
         kill_playbook(process)

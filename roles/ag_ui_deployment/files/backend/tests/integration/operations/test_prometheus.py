@@ -59,8 +59,12 @@ async def test_values_after_events(environment: Environment, backend: Backend) -
     assert await shows(backend, "stream_entries", 6)
     await until(lambda: shows(backend, "group_pending", 0))
     assert await shows(backend, "group_lag", 0)
+    # They exist before the first loss, so that an alarm sees the increase.
+    exposed = await scraped(backend)
     for how in ("trimmed_pending", "trimmed_unread", "stream_gone"):
-        assert await shows(backend, "entries_lost_total", 0, how=how)
+        assert f'ag_ui_entries_lost_total{{how="{how}"}} 0.0\n' in exposed
+    for reason in ("unknown", "expired", "trimmed"):
+        assert f'ag_ui_gaps_total{{reason="{reason}"}} 0.0\n' in exposed
 
 
 async def test_values_of_waiting_entries(
