@@ -32,8 +32,11 @@ if TYPE_CHECKING:
 EVENTS_PER_SECOND: Final = 200.0
 WARM_UP: Final = 3.0
 """Seconds of load before the fault."""
-MEMORY_TOLERANCE: Final = 48.0
-"""MiB by which an instance may have grown."""
+MEMORY_TOLERANCE: Final = 96.0
+"""MiB by which an instance may have grown: what it buffers for a moment fragments its heap.
+
+If it kept all events of a backlog, it would grow by about 250 MiB.
+"""
 EVENTS_FOR_EVERY_VIEW: Final = 16
 """Number of events that includes some for every view."""
 CONNECTED_WITHIN: Final = 30.0
@@ -341,15 +344,22 @@ def _check_memory(experiment: Experiment, before: Mapping[int, float]) -> None:
     def growth() -> float:
         return max(after[port] - before[port] for port in after)
 
+    def described() -> str:
+        return "; ".join(f"{port}: {before[port]:.0f} to {after[port]:.0f} MiB" for port in after)
+
     def is_within_tolerance() -> bool:
         nonlocal after
         after = memory(experiment.site)
-        return growth() <= MEMORY_TOLERANCE
+        assert growth() <= MEMORY_TOLERANCE, described()
+        return True
 
     try:
         eventually(
-            is_within_tolerance, "memory within the tolerance", within=COLLECTED_WITHIN, every=1.0
+            is_within_tolerance,
+            "memory within the tolerance",
+            within=COLLECTED_WITHIN,
+            every=1.0,
+            ignoring=(AssertionError,),
         )
     finally:
-        remark = "; ".join(f"{port}: {before[port]:.0f} to {after[port]:.0f} MiB" for port in after)
-        experiment.figures.record(f"memory_growth_{experiment.name}", growth(), "MiB", remark)
+        experiment.figures.record(f"memory_growth_{experiment.name}", growth(), "MiB", described())
