@@ -133,9 +133,20 @@ def test_exec_runs_a_command_of_the_backend_with_its_exit_code(site: Host) -> No
     assert site.run("exec", "users", "list").returncode == 6
 
 
-def test_exec_without_a_running_instance_is_refused(site: Host) -> None:
+def test_exec_without_a_running_instance_runs_the_current_release(site: Host) -> None:
     for port in site.ports:
         (site.state / site.unit(port)).unlink()
+    assert site.run("exec", "stream", "resume").returncode == 0
+    call = site.calls("docker")[-1].split()
+    assert call[:3] == ["run", "--rm", "--interactive"]
+    assert f"--volume={site.etc}/current/backend.env:/app/.env:ro" in call
+    assert call[-6:] == ["image:second", "python", "-m", "src.cli", "stream", "resume"]
+
+
+def test_exec_without_instance_and_release_is_refused(site: Host) -> None:
+    for port in site.ports:
+        (site.state / site.unit(port)).unlink()
+    (site.etc / "current").unlink()
     done = site.run("exec", "users", "list")
     assert done.returncode == 4
-    assert "No instance runs. Start one with: ag-ui start PORT" in done.stderr
+    assert "No instance runs, and this host has no release. Deploy to it." in done.stderr

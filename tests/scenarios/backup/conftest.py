@@ -51,6 +51,7 @@ class Loss:
         journal: The log of the backup.
         refusals: The messages of runs that were refused, by their reason.
         restored: The run that restored the site.
+        variables: The variables of a restore from the archive.
     """
 
     saved: list[Published]
@@ -64,12 +65,13 @@ class Loss:
     journal: str
     refusals: dict[str, str]
     restored: Run
+    variables: dict[str, object]
 
 
 def play(inventory: str, playbook: str, variables: Mapping[str, object], *options: str) -> Run:
     return run_playbook(
         *("--inventory", inventory, "--extra-vars", json.dumps(variables), *options),
-        f"playbooks/{playbook}",
+        playbook,
         timeout=RUN_LIMIT,
     )
 
@@ -178,4 +180,5 @@ def loss(
         journal=journal,
         refusals=refusals,
         restored=restored,
+        variables=restore,
     )

@@ -19,6 +19,9 @@ from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_site
     container_of,
     unit_of,
 )
+from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_site_state import (
+    image_of,
+)
 
 from ag_ui_command.errors import REFUSED, CommandError
 from ag_ui_command.host import require_success, require_unlocked, run, unit_for
@@ -128,16 +131,29 @@ def recover(site: Site, port: int) -> None:
 
 
 def run_backend_command(site: Site, arguments: list[str]) -> None:
-    """Replace this process by a command of the backend in a running instance.
+    """Replace this process by a command of the backend, in a running instance or else in a new container.
 
     Raises:
-        CommandError: No instance runs.
+        CommandError: No instance runs, and the host has no release.
     """
     running = running_instances()
     names = [container_of(site, port) for port in site["ports"]]
     container = next((name for name in names if name in running), None)
-    if container is None:
-        raise CommandError("No instance runs. Start one with: ag-ui start PORT", REFUSED)
-    replace_process(
-        ["docker", "exec", "--interactive", container, "python", "-m", "src.cli", *arguments]
-    )
+    where = ["exec", "--interactive", container] if container else _new_container(site)
+    replace_process(["docker", *where, "python", "-m", "src.cli", *arguments])
+
+
+def _new_container(site: Site) -> list[str]:
+    """Return the arguments of docker that run a command of the current release."""
+    release = Path(site["configuration"], "current")
+    image, settings = image_of(release), release / "backend.env"
+    if not image or not settings.exists():
+        raise CommandError("No instance runs, and this host has no release. Deploy to it.", REFUSED)
+    return [
+        *("run", "--rm", "--interactive", "--pull=never", "--network=host", "--read-only"),
+        *("--cap-drop=ALL", "--security-opt=no-new-privileges"),
+        # The group that may read the settings.
+        f"--group-add={settings.stat().st_gid}",
+        f"--volume={settings}:/app/.env:ro",
+        image,
+    ]
