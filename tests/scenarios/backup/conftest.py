@@ -142,7 +142,7 @@ def loss(
             within=60,
         )
         clock = Stopwatch()
-        backup = play(inventory, "backup.yml", keep)
+        backup = play(inventory, "playbooks/backup.yml", keep)
         figures.record("backup_playbook", clock.seconds, "s")
         assert backup.code == 0, backup.output
         published = len(load.log)
@@ -158,13 +158,13 @@ def loss(
 
     [archive] = (folder / "backups").glob("*.tar.age")
     restore = keep | {"ag_ui_restore_archive": str(archive)}
-    refusals = {"key": play(inventory, "restore.yml", restore).message}
+    refusals = {"key": play(inventory, "playbooks/restore.yml", restore).message}
     restore |= {"ag_ui_restore_identity": str(private)}
-    refusals["content"] = play(inventory, "restore.yml", restore).message
+    refusals["content"] = play(inventory, "playbooks/restore.yml", restore).message
     site.redis.close()
     replace_machines()
     clock = Stopwatch()
-    restored = play(inventory, "restore.yml", restore)
+    restored = play(inventory, "playbooks/restore.yml", restore)
     figures.record("restore_onto_new_hosts", clock.seconds, "s")
     assert restored.code == 0, restored.output
     site.wait_until_healthy()
