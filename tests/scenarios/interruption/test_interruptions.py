@@ -9,21 +9,16 @@ import pytest
 from tests.scenarios.support.deployment import RunningDeployment, deploy
 from tests.scenarios.support.releases import (
     BACK_WITHIN,
-    check_second_run_changes_nothing,
     check_succeeded,
     reboot,
     releases,
 )
-from tests.scenarios.support.request_load import RequestLoad
-from tests.scenarios.support.waiting import Stopwatch, eventually
+from tests.scenarios.support.waiting import eventually
 
 if TYPE_CHECKING:
-    from random import Random
-
-    from tests.scenarios.support.site import Account, Site
+    from tests.scenarios.support.site import Site
 
 REACHED_WITHIN = 300.0
-KILLS = 20
 # Keeps an interrupted release different from the one that runs.
 CHANGED = {"ag_ui_log_level": "WARNING", "ag_ui_watch_time": 30}
 
@@ -98,25 +93,3 @@ def test_killed_deployment_is_completed_by_the_next(site: Site, inventory: str) 
     done = deploy(inventory)
     check_succeeded(done)
     assert sum(done.changes.values()) == 0, done.output
-
-
-def test_deployments_killed_at_random_points_are_healed_by_the_next(
-    site: Site, inventory: str, admin: Account, shield_rng: Random
-) -> None:
-    [former] = set(releases(site).values())
-    levels = ["WARNING", "DEBUG"]
-    with RequestLoad(site.proxy, "/auth/me", admin.token) as load:
-        clock = Stopwatch()
-        check_succeeded(deploy(inventory, {"ag_ui_log_level": levels[1]}))
-        whole = clock.seconds
-        for number in range(KILLS):
-            with RunningDeployment(
-                inventory, {"ag_ui_log_level": levels[number % 2]}
-            ) as deployment:
-                deployment.wait(shield_rng.uniform(0, whole))
-        check_succeeded(deploy(inventory))
-    assert load.failed == []
-    assert load.answered > 0
-    assert set(releases(site).values()) == {former}
-    assert site.dev.run("ls", "/run/systemd/system.control").strip() == ""
-    check_second_run_changes_nothing(inventory, {})
