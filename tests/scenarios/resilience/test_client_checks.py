@@ -51,6 +51,19 @@ def test_events_from_before_the_load_are_ignored() -> None:
     check_received(BROWSER, client_result(*earlier, *EXPECTED), EXPECTED, EXPECTED[3])
 
 
+def test_retried_event_may_have_its_former_id() -> None:
+    former = EXPECTED[5] - 1
+    received = [*EXPECTED[:5], former, *EXPECTED[6:]]
+    check_received(BROWSER, client_result(*received), EXPECTED, EXPECTED[3], {EXPECTED[5]})
+    for positions, retried in (
+        (received, {EXPECTED[4]}),
+        ([*EXPECTED[:5], former, *EXPECTED[5:]], {EXPECTED[5]}),
+        (EXPECTED[:5] + EXPECTED[6:], {EXPECTED[5]}),
+    ):
+        with pytest.raises(AssertionError, match="of 20 events missing"):
+            check_received(BROWSER, client_result(*positions), EXPECTED, EXPECTED[3], retried)
+
+
 @pytest.mark.parametrize(
     ("positions", "stats", "message"),
     [

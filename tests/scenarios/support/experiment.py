@@ -201,6 +201,8 @@ class Experiment:
         rows = stored_rows(self.site, self.load)
         check_stored(self.load, rows)
         self.lost = lost_events(self.load, rows)
+        again = (event for event in self.load.log if event.event_id in self.load.retried)
+        retried = set(expected_positions(again, rows))
         for subscription in self.subscriptions:
             all_expected = expected_positions(filter(subscription.includes, self.load.log), rows)
             expected_after_connect = expected_positions(
@@ -208,7 +210,11 @@ class Experiment:
             )
             for browser in subscription.browsers:
                 check_received(
-                    browser, self.results[browser.name], all_expected, expected_after_connect[0]
+                    browser,
+                    self.results[browser.name],
+                    all_expected,
+                    expected_after_connect[0],
+                    retried,
                 )
 
 
