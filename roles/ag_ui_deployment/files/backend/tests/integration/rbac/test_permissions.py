@@ -494,6 +494,8 @@ async def test_lists_contain_only_visible_resources(harness: PermissionHarness) 
         known = {one.name for one in JOBS if caller.knows(one)}
         jobs = await harness.get(caller, "/api/jobs", limit=200)
         assert {one["id"] for one in jobs["items"]} == known, caller.name
+        counts = await harness.get(caller, "/api/jobs/counts")
+        assert sum(counts.values()) == len(known), caller.name
         for workspace in WORKSPACES:
             jobs = await harness.get(caller, "/api/jobs", limit=200, workspace=workspace)
             there = {one.name for one in JOBS if one.workspace == workspace}
