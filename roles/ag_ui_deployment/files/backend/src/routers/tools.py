@@ -8,6 +8,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
 
 from src.composition.services import Services
+from src.models.job import Job
 from src.models.permissions import Permission
 from src.models.tools import (
     AcceptedJob,
@@ -30,8 +31,10 @@ from src.services.gateway.errors import (
     UnknownToolError,
     UpstreamTimeoutError,
 )
+from src.services.jobs.job_service import JobNotFoundError
 from src.services.tools.errors import (
     ArgumentsRefusedError,
+    CannotCancelError,
     StillRunningError,
     TooManyCallsError,
     TooManyJobsError,
@@ -40,7 +43,7 @@ from src.services.tools.errors import (
 from src.services.tools.submissions import SubmissionOutcome
 from src.utils.json_types import Json
 from src.web.api_route import ApiRoute
-from src.web.dependencies import CurrentUser, ServicesDep, requires
+from src.web.dependencies import CurrentUser, JobId, ServicesDep, requires
 from src.web.problems import ApiResponses, DatabaseUnavailableError, documented
 
 router = APIRouter(route_class=ApiRoute)
@@ -151,6 +154,19 @@ async def crawl(caller: Caller, request: CrawlRequest) -> AcceptedJob:
 async def ingest(caller: Caller, request: IngestRequest) -> AcceptedJob:
     outcome = await caller.call("ingest_doc", request.arguments(), request.workspace)
     return caller.accepted(outcome, request.workspace)
+
+
+@router.post(
+    "/jobs/{job_id}/cancel",
+    summary="Cancel a job, where the gateway has a tool for it",
+    status_code=202,
+    dependencies=_WRITE,
+    responses=documented(
+        *_CALL_ERRORS, JobNotFoundError, CannotCancelError, DatabaseUnavailableError
+    ),
+)
+async def cancel_job(services: ServicesDep, user: CurrentUser, job_id: JobId) -> Job:
+    return await services.tools.service.cancel_job(user, job_id)
 
 
 @router.post("/query", summary="Ask the knowledge graph", dependencies=_READ, responses=_QUERIES)
