@@ -128,10 +128,13 @@ class Services:
             events=events,
             consumer=consumer,
             audit=audit,
+            auth=auth,
+            agent=agent,
             tasks=tasks,
             upstreams={"gateway": gateway.breaker, "orchestrator": jobs.orchestrator.breaker},
             metrics=metrics,
         )
+        tasks["instance_reporter"] = operations.instances
         return cls(
             settings=settings,
             database=database,

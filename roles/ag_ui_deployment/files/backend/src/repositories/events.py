@@ -174,6 +174,12 @@ async def add_gap(
     await session.execute(statement.on_conflict_do_nothing())
 
 
+async def latest_gaps(session: AsyncSession, limit: int) -> Sequence[GapRow]:
+    """Read the gaps that end last, the last one first."""
+    query = select(GapRow).order_by(GapRow.before_ms.desc(), GapRow.before_seq.desc())
+    return list(await session.scalars(query.limit(limit)))
+
+
 async def is_any_gap_above(session: AsyncSession, cursor: StreamId) -> bool:
     """Whether any gap ends above an id."""
     key = tuple_(GapRow.before_ms, GapRow.before_seq)

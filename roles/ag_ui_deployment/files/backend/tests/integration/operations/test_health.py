@@ -54,6 +54,7 @@ async def test_healthy_report(backend: Backend) -> None:
         "audit_keeper",
         "audit_retention",
         "garbage",
+        "instance_reporter",
         "settings",
     }
     assert all(set(check) == {"status", "detail"} for check in body["checks"].values())

@@ -150,6 +150,8 @@ SAMPLES: Mapping[str, Sequence[Resource]] = {
 BODIES: Mapping[tuple[str, str], Any] = {
     ("POST", "/auth/logout"): None,
     ("PUT", "/admin/users/{user_id}/role"): {"role": "viewer"},
+    ("PUT", "/admin/users/{user_id}/name"): {"name": "Somebody"},
+    ("PUT", "/agent/threads/{thread_id}/title"): {"title": "Another title"},
     ("PUT", "/admin/workspaces/{name}/members/{user_id}"): {"role": "viewer"},
 }
 
