@@ -119,6 +119,7 @@ class Services:
             "audit_keeper": audit.signer,
             "audit_retention": audit.retention,
             "garbage": GarbageCollector(),
+            "tool_call_retention": tools.history,
             "settings": audit.settings_changes,
         }
         operations = Operations.build(

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from src.composition.services import Services
 from src.models.job import Job
 from src.models.permissions import Permission
+from src.models.tool_call import ToolCallPage, ToolCallQuery
 from src.models.tools import (
     AcceptedJob,
     CrawlRequest,
@@ -42,6 +43,7 @@ from src.services.tools.errors import (
 )
 from src.services.tools.submissions import SubmissionOutcome
 from src.utils.json_types import Json
+from src.utils.pagination import CursorRejectedError
 from src.web.api_route import ApiRoute
 from src.web.dependencies import CurrentUser, JobId, ServicesDep, requires
 from src.web.problems import ApiResponses, DatabaseUnavailableError, documented
@@ -186,6 +188,18 @@ async def list_tools(
     ] = None,
 ) -> ToolList:
     return ToolList(items=await services.tools.service.available(user, workspace))
+
+
+@router.get(
+    "/calls",
+    summary="Past calls of tools, the latest first: your own, all where you are admin of everything",
+    dependencies=_READ,
+    responses=documented(CursorRejectedError, DatabaseUnavailableError),
+)
+async def list_calls(
+    services: ServicesDep, user: CurrentUser, query: Annotated[ToolCallQuery, Query()]
+) -> ToolCallPage:
+    return await services.tools.history.page(user, query)
 
 
 @router.post(

@@ -5,6 +5,8 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
 from uuid import UUID
 
 from src.models.job import ENDED, Job
@@ -18,6 +20,7 @@ from src.services.gateway.errors import UnknownToolError
 from src.services.jobs.job_service import JobService
 from src.services.litellm_client import LiteLLMClient, ToolDescription
 from src.services.rbac_service import NotPermittedError, check, may
+from src.services.tools.call_history import CallHistory, EndedCall
 from src.services.tools.catalogue import CANCEL_JOB, CATALOGUE, ArgumentChecker, parse_arguments
 from src.services.tools.errors import (
     CannotCancelError,
@@ -44,6 +47,7 @@ class ToolService:
         submissions: SubmissionService,
         jobs: JobService,
         audit: AuditLogger,
+        history: CallHistory,
         calls_per_user: int,
     ) -> None:
         self._database = database
@@ -52,6 +56,7 @@ class ToolService:
         self._submissions = submissions
         self._jobs = jobs
         self._audit = audit
+        self._history = history
         self._calls_per_user = calls_per_user
         self._running_calls: Counter[UUID] = Counter()
         self._writing_tasks: set[asyncio.Task[SubmissionOutcome]] = set()
@@ -171,6 +176,9 @@ class ToolService:
     ) -> SubmissionOutcome:
         """Call a tool and record it in the audit log."""
         workspace_name = workspace or DEFAULT_WORKSPACE
+        ended = partial(
+            EndedCall, user, name, workspace_name, arguments, started_at=datetime.now(UTC)
+        )
         details: dict[str, Json] = {}
         if name == CANCEL_JOB:
             details["job_id"] = str(arguments.get("job_id"))[:_RECORDED_ID_MAX]
@@ -179,6 +187,7 @@ class ToolService:
         except (Exception, asyncio.CancelledError) as error:
             denied = isinstance(error, NotPermittedError | WorkspaceNotYoursError)
             audit_outcome = AuditOutcome.DENIED if denied else AuditOutcome.FAILURE
+            self._history.add(ended(outcome=audit_outcome.value, error=error))
             await self._record(
                 user,
                 name,
@@ -188,6 +197,7 @@ class ToolService:
                 **details,
             )
             raise
+        self._history.add(ended(outcome=AuditOutcome.SUCCESS.value, job_id=outcome.job_id))
         if outcome.job_id:
             details["job_id"] = outcome.job_id
         if outcome.replayed:

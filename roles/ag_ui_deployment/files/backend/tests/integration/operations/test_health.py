@@ -56,6 +56,7 @@ async def test_healthy_report(backend: Backend) -> None:
         "garbage",
         "instance_reporter",
         "settings",
+        "tool_call_retention",
     }
     assert all(set(check) == {"status", "detail"} for check in body["checks"].values())
 

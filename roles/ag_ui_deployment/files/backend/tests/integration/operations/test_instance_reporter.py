@@ -47,7 +47,8 @@ async def test_each_instance_shows_all_until_they_stop(environment: Environment)
             await stream.until(lambda it: bool(it.events))
 
             async def shows_the_stream() -> bool:
-                return (await instances(one, admin))["host-8003"]["open_streams"] == 1
+                shown = await instances(one, admin)
+                return bool(shown["host-8003"]["open_streams"] == 1)
 
             await until(shows_the_stream)
         shown = (await instances(one, admin))["host-8003"]
