@@ -7,11 +7,15 @@ from src.web.static_files import DIRECTORY, PageFiles, security_headers
 
 _METHODS = ["GET", "HEAD"]
 _PACKAGE = "fastapi_standalone_docs"
-# Redoc adds an empty style element and fills it by CSSOM. This is the digest of the empty content.
-_STYLES_OF_REDOC = "'self' 'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
+# Digests of the two style elements that Redoc adds: an empty one, which it fills by CSSOM, and the
+# styles of its scroll bars. The test in Chromium fails if a release of Redoc has others.
+_REDOC_STYLES = (
+    "'self' 'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
+    " 'sha256-QMIg+bpjm3JdElJ388KYke01izlUW0UoNOeKjpMxdgc='"
+)
 _SWAGGER_UI = PageFiles(DIRECTORY / "docs", [(_PACKAGE, "static/swagger")])
 _REDOC = PageFiles(
-    DIRECTORY / "redoc", [(_PACKAGE, "static/redoc")], security_headers(_STYLES_OF_REDOC)
+    DIRECTORY / "redoc", [(_PACKAGE, "static/redoc")], security_headers(_REDOC_STYLES)
 )
 
 router = APIRouter(include_in_schema=False)
