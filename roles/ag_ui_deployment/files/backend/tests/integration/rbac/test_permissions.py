@@ -9,6 +9,7 @@ import zlib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 from uuid import NAMESPACE_DNS, UUID, uuid4, uuid5
@@ -145,6 +146,9 @@ SAMPLES: Mapping[str, Sequence[Resource]] = {
         Resource("1700000000000-2", exists=False),
     ],
     "/admin/workspaces/{name}": [Resource("green"), Resource("nowhere", exists=False)],
+    "/docs/{name}": [Resource("initializer.js"), Resource("nothing.js", exists=False)],
+    "/redoc/{name}": [Resource("initializer.js"), Resource("nothing.js", exists=False)],
+    "/console/{path:path}": [Resource("jobs"), Resource("assets/nothing.js", exists=False)],
 }
 # Bodies that are necessary for a route to check the resource or the caller.
 BODIES: Mapping[tuple[str, str], Any] = {
@@ -425,10 +429,11 @@ def _run(resource: Resource, owner: UUID) -> RunRow:
 
 
 @pytest.fixture
-async def harness(environment: Environment) -> AsyncIterator[PermissionHarness]:
+async def harness(environment: Environment, tmp_path: Path) -> AsyncIterator[PermissionHarness]:
     # Nothing listens there: a caller with the permission for a tool gets an error of the gateway.
     settings = environment.settings(STREAMS_PER_USER=1000, LITELLM_URL="http://127.0.0.1:1")
-    async with running(settings) as backend:
+    (tmp_path / "index.html").touch()
+    async with running(settings, console_directory=tmp_path) as backend:
         harness = PermissionHarness(backend, environment)
         await harness.prepare()
         yield harness
