@@ -264,6 +264,9 @@ class Settings(BaseSettings):
     """Conversations without a new run for this time are deleted, and so are runs that ended before
     it and token counts of earlier days."""
 
+    TOOL_CALLS_RETENTION_DAYS: int = Field(default=30, ge=1, le=36_500)
+    """Older calls of tools are no longer listed."""
+
     EVENT_MAX_BYTES: int = Field(default=2 * 1024 * 1024, ge=1024)
     """Larger entries of the stream become dead letters."""
     CONSUMER_BATCH_SIZE: int = Field(default=500, ge=1, le=10_000)

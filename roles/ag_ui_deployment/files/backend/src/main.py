@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any, TypedDict
 
@@ -23,6 +24,7 @@ from src.routers import (
     agent,
     api,
     auth,
+    console,
     docs,
     events,
     health,
@@ -52,7 +54,7 @@ class State(TypedDict):
     services: Services
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, console_directory: Path = console.BUILT) -> FastAPI:
     """Create the application. Its services are built when it starts."""
 
     @asynccontextmanager
@@ -75,7 +77,7 @@ def create_app(settings: Settings) -> FastAPI:
         license_info={"name": "Apache License 2.0", "identifier": "Apache-2.0"},
         debug=settings.DEBUG,
         generate_unique_id_function=openapi.operation_id,
-        # FastAPI's pages load scripts from a CDN, which would run in the origin of the cookies.
+        # FastAPI's pages have inline scripts, and load others from a CDN; src/routers/docs.py replaces them.
         docs_url=None,
         redoc_url=None,
         # Redirects would repeat the Host header of the request, which anybody may choose.
@@ -97,6 +99,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(health.router)
     app.include_router(metrics.router)
     app.include_router(docs.router)
+    app.include_router(console.create_router(console_directory))
     common_options: dict[str, Any] = {
         "responses": problems.documented(LimitReachedError),
     }

@@ -119,6 +119,7 @@ class Services:
             "audit_keeper": audit.signer,
             "audit_retention": audit.retention,
             "garbage": GarbageCollector(),
+            "tool_call_retention": tools.history,
             "settings": audit.settings_changes,
         }
         operations = Operations.build(
@@ -128,10 +129,13 @@ class Services:
             events=events,
             consumer=consumer,
             audit=audit,
+            auth=auth,
+            agent=agent,
             tasks=tasks,
             upstreams={"gateway": gateway.breaker, "orchestrator": jobs.orchestrator.breaker},
             metrics=metrics,
         )
+        tasks["instance_reporter"] = operations.instances
         return cls(
             settings=settings,
             database=database,

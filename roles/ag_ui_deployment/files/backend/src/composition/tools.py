@@ -7,6 +7,7 @@ from src.composition.jobs import Jobs
 from src.config import Settings
 from src.services.audit_logger import AuditLogger
 from src.services.litellm_client import LiteLLMClient
+from src.services.tools.call_history import CallHistory
 from src.services.tools.catalogue import ArgumentChecker
 from src.services.tools.ssrf_guard import SsrfGuard
 from src.services.tools.submissions import SubmissionService
@@ -19,6 +20,7 @@ from src.utils.database import Database
 class Tools:
     service: ToolService
     submissions: SubmissionService
+    history: CallHistory
     ssrf_guard: SsrfGuard
 
     @classmethod
@@ -36,6 +38,7 @@ class Tools:
         submissions = SubmissionService(
             settings, database, jobs.announcer, jobs.reconciler, background
         )
+        history = CallHistory(settings, database, background)
         service = ToolService(
             database,
             gateway=gateway,
@@ -43,9 +46,10 @@ class Tools:
             submissions=submissions,
             jobs=jobs.service,
             audit=audit,
+            history=history,
             calls_per_user=settings.CALLS_PER_USER,
         )
-        return cls(service, submissions, ssrf_guard)
+        return cls(service, submissions, history, ssrf_guard)
 
     async def stop(self) -> None:
         """Wait for running calls, whose outcomes may then still be stored in the background."""

@@ -190,6 +190,10 @@ class GetJobStatus(Arguments):
     job_id: SingleLine
 
 
+class CancelJob(Arguments):
+    job_id: SingleLine
+
+
 class HealthCheck(Arguments):
     pass
 

@@ -47,6 +47,7 @@ class Action(StrEnum):
     USER_CREATE = "user.create"
     USER_DEACTIVATE = "user.deactivate"
     USER_ACTIVATE = "user.activate"
+    USER_RENAME = "user.rename"
     ROLE_CHANGE = "role.change"
     WORKSPACE_CREATE = "workspace.create"
     WORKSPACE_DELETE = "workspace.delete"

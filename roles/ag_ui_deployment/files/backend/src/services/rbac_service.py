@@ -39,6 +39,11 @@ OPEN_ROUTES = frozenset(
     {
         ("GET", "/openapi.json"),
         ("GET", "/docs"),
+        ("GET", "/docs/{name}"),
+        ("GET", "/redoc"),
+        ("GET", "/redoc/{name}"),
+        ("GET", "/console"),
+        ("GET", "/console/{path:path}"),
         ("GET", "/"),
         ("GET", "/health"),
         ("GET", "/health/live"),

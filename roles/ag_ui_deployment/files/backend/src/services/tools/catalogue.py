@@ -10,6 +10,7 @@ from src.config import Settings
 from src.models.permissions import Permission
 from src.models.tools import (
     Arguments,
+    CancelJob,
     CrawlWeb,
     GetJobStatus,
     HealthCheck,
@@ -39,6 +40,8 @@ class ToolDefinition:
         return self.permission is Permission.USE_WRITING_TOOLS
 
 
+# Not every gateway has this tool.
+CANCEL_JOB = "cancel_job"
 _READS, _WRITES = Permission.USE_QUERY_TOOLS, Permission.USE_WRITING_TOOLS
 
 CATALOGUE: Mapping[str, ToolDefinition] = {
@@ -50,6 +53,7 @@ CATALOGUE: Mapping[str, ToolDefinition] = {
         ToolDefinition("qdrant_store", QdrantStore, _WRITES),
         ToolDefinition("lightrag_query", LightragQuery, _READS),
         ToolDefinition("get_job_status", GetJobStatus, _READS),
+        ToolDefinition(CANCEL_JOB, CancelJob, _WRITES),
         ToolDefinition("health_check", HealthCheck, _READS),
     )
 }

@@ -54,7 +54,9 @@ async def test_healthy_report(backend: Backend) -> None:
         "audit_keeper",
         "audit_retention",
         "garbage",
+        "instance_reporter",
         "settings",
+        "tool_call_retention",
     }
     assert all(set(check) == {"status", "detail"} for check in body["checks"].values())
 

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 from uuid import NAMESPACE_DNS, UUID, uuid4, uuid5
@@ -145,11 +146,16 @@ SAMPLES: Mapping[str, Sequence[Resource]] = {
         Resource("1700000000000-2", exists=False),
     ],
     "/admin/workspaces/{name}": [Resource("green"), Resource("nowhere", exists=False)],
+    "/docs/{name}": [Resource("initializer.js"), Resource("nothing.js", exists=False)],
+    "/redoc/{name}": [Resource("initializer.js"), Resource("nothing.js", exists=False)],
+    "/console/{path:path}": [Resource("jobs"), Resource("assets/nothing.js", exists=False)],
 }
 # Bodies that are necessary for a route to check the resource or the caller.
 BODIES: Mapping[tuple[str, str], Any] = {
     ("POST", "/auth/logout"): None,
     ("PUT", "/admin/users/{user_id}/role"): {"role": "viewer"},
+    ("PUT", "/admin/users/{user_id}/name"): {"name": "Somebody"},
+    ("PUT", "/agent/threads/{thread_id}/title"): {"title": "Another title"},
     ("PUT", "/admin/workspaces/{name}/members/{user_id}"): {"role": "viewer"},
 }
 
@@ -423,10 +429,11 @@ def _run(resource: Resource, owner: UUID) -> RunRow:
 
 
 @pytest.fixture
-async def harness(environment: Environment) -> AsyncIterator[PermissionHarness]:
+async def harness(environment: Environment, tmp_path: Path) -> AsyncIterator[PermissionHarness]:
     # Nothing listens there: a caller with the permission for a tool gets an error of the gateway.
     settings = environment.settings(STREAMS_PER_USER=1000, LITELLM_URL="http://127.0.0.1:1")
-    async with running(settings) as backend:
+    (tmp_path / "index.html").touch()
+    async with running(settings, console_directory=tmp_path) as backend:
         harness = PermissionHarness(backend, environment)
         await harness.prepare()
         yield harness
@@ -494,6 +501,8 @@ async def test_lists_contain_only_visible_resources(harness: PermissionHarness) 
         known = {one.name for one in JOBS if caller.knows(one)}
         jobs = await harness.get(caller, "/api/jobs", limit=200)
         assert {one["id"] for one in jobs["items"]} == known, caller.name
+        counts = await harness.get(caller, "/api/jobs/counts")
+        assert sum(counts.values()) == len(known), caller.name
         for workspace in WORKSPACES:
             jobs = await harness.get(caller, "/api/jobs", limit=200, workspace=workspace)
             there = {one.name for one in JOBS if one.workspace == workspace}
