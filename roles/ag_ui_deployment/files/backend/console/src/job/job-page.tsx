@@ -70,6 +70,7 @@ export default function JobPage({ params }: { params: Readonly<Record<string, st
         </>
       }
     >
+      <ProblemNotice problem={details.problem} retry={() => void model.loadDetails()} />
       {run.gap && <Notice kind="warning">Some events of this job are missing. {run.gap.message}</Notice>}
       <Overview job={job} result={details.job?.result ?? null} />
       {[...run.texts].map(([key, text]) => (

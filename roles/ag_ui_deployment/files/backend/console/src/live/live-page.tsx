@@ -73,7 +73,7 @@ function Jobs({ live, filters, onReset }: { live: LiveModel; filters: Filters; o
         <JobRows
           rows={rows}
           loading={listing.loading}
-          more={listing.nextCursor !== null}
+          more={listing.nextCursor !== null && !listing.error}
           onMore={() => void live.loadMore()}
           summary={`${formatNumber(rows.length)}${listing.nextCursor === null ? "" : " or more"} jobs`}
         />

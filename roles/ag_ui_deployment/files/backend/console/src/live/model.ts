@@ -235,13 +235,10 @@ export class LiveModel {
 
   /** After events were lost: asks for the jobs that would have ended meanwhile. */
   async #compareWithList(): Promise<void> {
-    const started = Date.now();
     try {
       const active = await this.#listActive();
       if (active === null) return;
-      const doubtful = [...this.jobs.values()].filter(
-        (job) => !hasEnded(job.status) && !active.has(job.id) && (job.lastEventAt ?? 0) < started,
-      );
+      const doubtful = [...this.jobs.values()].filter((job) => !hasEnded(job.status) && !active.has(job.id));
       for (const job of doubtful.slice(0, SINGLE_JOBS)) await this.#loadJob(job.id);
     } catch {
       this.#scheduleDetails(LIST_INTERVAL_MS);
