@@ -27,6 +27,12 @@ const PAGES: Record<RouteName, Loader> = {
   resetPassword: () => import("./account/reset-password-page"),
 };
 
+/** Begins to load a page while it is not yet known who is logged in. */
+export function preload(name: RouteName | "unknown"): void {
+  // If it fails, showing the page tries again and says so.
+  if (name !== "unknown") PAGES[name]().catch(() => undefined);
+}
+
 /** The pages for readers who are not logged in. */
 const OPEN_PAGES: ReadonlySet<string> = new Set<RouteName>([
   "login",

@@ -136,12 +136,13 @@ describe("the page Live", () => {
   });
 
   it("gives up on a job that cannot be read, and asks for many new jobs at once", async () => {
-    const { stream } = await started();
+    const { model, stream } = await started();
     const before = backend.requests.length;
     for (let index = 0; index < 100; index += 1) stream().send(`1-${index}`, runStarted({ job: `j${index}` }));
     backend.jobs = Array.from({ length: 99 }, (_, index) => job(`j${index}`));
     await vi.advanceTimersByTimeAsync(60_000);
-    expect(backend.asked("/api/jobs/j")).toBe(3);
+    expect(backend.asked("/api/jobs/j99")).toBe(3);
+    expect(model.jobs.get("j99")).toMatchObject({ listed: false });
     expect(backend.requests.length - before).toBeLessThan(20);
   });
 

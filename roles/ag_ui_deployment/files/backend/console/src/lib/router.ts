@@ -72,8 +72,8 @@ export function href(name: RouteName, params: Readonly<Record<string, string>> =
 }
 
 /**
- * The page to show after the login: the address in `next` if it is a page of the console, else Live.
- * Anything else would let a link send its reader to another host.
+ * The page to show after the login: that of the address in `next` if it is one of the console, else Live.
+ * Only its path counts: a link must not send its reader to another host.
  */
 export function safeNext(next: string | null, origin: string): string {
   const home = href("live");
@@ -84,7 +84,7 @@ export function safeNext(next: string | null, origin: string): string {
   } catch {
     return home;
   }
-  const route = url.origin === origin ? match(url.pathname).name : "unknown";
+  const route = match(url.pathname).name;
   return route === "unknown" || route === "login" ? home : url.pathname + url.search;
 }
 

@@ -210,8 +210,8 @@ export class LiveModel {
       this.jobs.merge([await answerOf(api.GET("/api/jobs/{job_id}", { params: { path: { job_id: id } } }))]);
     } catch (error) {
       if (!(error instanceof ApiError) || error.problem.status !== 404) throw error;
-      // A job whose first events are not stored yet is not known either, but will be.
-      if ((this.#detailAttempts.get(id) ?? 0) > 2 || this.jobs.get(id)?.listed) this.jobs.remove(id);
+      // A job of which events have come, but which has never been in the list, may not be stored yet.
+      if (this.jobs.get(id)?.listed) this.jobs.remove(id);
     }
   }
 
