@@ -14,7 +14,8 @@ export function refresh(): Promise<RefreshOutcome> {
 
 /** Tabs share the cookies: one after another, so that none uses a token that another has replaced. */
 async function inTurn<T>(action: () => Promise<T>): Promise<T> {
-  return "locks" in navigator ? await navigator.locks.request("shield-refresh", action) : action();
+  const locks = navigator.locks as LockManager | undefined;
+  return locks ? await locks.request("shield-refresh", action) : action();
 }
 
 async function send(): Promise<RefreshOutcome> {

@@ -134,7 +134,7 @@ function ToolForm({ tool, workspace }: { tool: Tool; workspace: string }) {
             field={field}
             value={values[field.name] ?? ""}
             error={shown[field.name]}
-            onInput={(value) => setValues({ ...values, [field.name]: value })}
+            onInput={(value) => setValues((before) => ({ ...before, [field.name]: value }))}
           />
         ))}
         <div class="buttons">
