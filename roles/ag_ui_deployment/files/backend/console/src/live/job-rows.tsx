@@ -4,7 +4,7 @@ import { asWords, formatNumber } from "../lib/format";
 import { useMedia } from "../lib/hooks";
 import { href } from "../lib/router";
 import { memo } from "../lib/memo";
-import { Age, Button, Duration, ProgressBar, StatusBadge } from "../ui/parts";
+import { Age, Button, Duration, ProgressBar, StatusBadge, statusLabel } from "../ui/parts";
 import type { Counter, LiveJob } from "./live-job";
 import { type RowWindow, rowWindow } from "./row-window";
 
@@ -118,7 +118,7 @@ const JobRow = memo(function JobRow({ job, index }: { job: LiveJob; index: numbe
       </span>
       <span role="cell" class="cell-job">
         <a href={href("job", { id: job.id })} title={subject}>
-          {subject}
+          {withoutScheme(subject)}
         </a>
         <span class="faint">
           {job.kind ? asWords(job.kind) : "Job"} · {job.workspace}
@@ -126,7 +126,7 @@ const JobRow = memo(function JobRow({ job, index }: { job: LiveJob; index: numbe
         </span>
       </span>
       <span role="cell" class="cell-owner" title={job.ownerName ?? undefined}>
-        {job.ownerName ?? <span class="faint">–</span>}
+        {job.ownerName ?? <span class="faint no-owner">–</span>}
       </span>
       <span role="cell" class="cell-progress">
         <ProgressBar percent={job.percent} status={job.status} label={`Progress of ${subject}`} />
@@ -137,7 +137,7 @@ const JobRow = memo(function JobRow({ job, index }: { job: LiveJob; index: numbe
       </span>
       <span role="cell" class="cell-last">
         <span class="last-text" title={job.error ?? job.lastEvent ?? undefined}>
-          {job.error ?? job.lastEvent ?? ""}
+          {job.error ?? job.lastEvent ?? (ended ? statusLabel(job.status) : "")}
         </span>
         <span class="faint">
           <Age time={job.lastEventAt} />
@@ -149,6 +149,11 @@ const JobRow = memo(function JobRow({ job, index }: { job: LiveJob; index: numbe
     </div>
   );
 });
+
+/** The beginning of an address is the same in most rows. */
+function withoutScheme(subject: string): string {
+  return subject.replace(/^https?:\/\//, "");
+}
 
 export function Counters({ counters }: { counters: readonly Counter[] }) {
   return (

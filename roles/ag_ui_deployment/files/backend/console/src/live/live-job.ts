@@ -244,16 +244,26 @@ function phaseOf(type: string, event: JsonObject): string | null {
   const named = firstText(data, ["phase", "stage", "step"]);
   if (named !== null) return shortened(asWords(named), 60);
   if (Object.hasOwn(PHASES, type)) return PHASES[type]!;
-  const tool = firstText(data, ["tool_name", "tool"]) ?? asText(event["toolCallName"]);
-  return tool !== null && type.startsWith("tool") ? shortened(`Tool ${tool}`, 60) : null;
+  const tool = toolOf(type, event);
+  return tool === null ? null : shortened(`Tool ${tool}`, 60);
+}
+
+function toolOf(type: string, event: JsonObject): string | null {
+  if (!type.startsWith("tool")) return null;
+  return firstText(dataOf(event), ["tool_name", "tool"]) ?? asText(event["toolCallName"]);
 }
 
 /** What happened, in a line. */
 export function describe(type: string, event: JsonObject): string {
   const data = dataOf(event);
   const message = firstText(data, ["message", "error", "error_message", "detail", "reason"]);
-  const text = message ?? (Object.hasOwn(PHASES, type) ? PHASES[type]! : null);
-  return shortened(text === null ? type : text, TEXT_MAX);
+  const tool = toolOf(type, event);
+  if (tool !== null) {
+    const verb = /(error|failed)$/.test(type) ? "failed" : type === "tool:start" ? "called" : type === "tool:complete" ? "answered" : null;
+    const text = verb ? `${tool} ${verb}` : tool;
+    return shortened(message === null ? text : `${text}: ${message}`, TEXT_MAX);
+  }
+  return shortened(message ?? (Object.hasOwn(PHASES, type) ? PHASES[type]! : type), TEXT_MAX);
 }
 
 /** Merges a job from the list. Lists may be a second behind the stream: states never go back. */
@@ -272,7 +282,7 @@ export function mergeListed(before: LiveJob | undefined, job: Job): LiveJob {
     workspace: job.workspace ?? live.workspace,
     status,
     percent: status === "completed" ? 100 : highest(live.percent, job.percent),
-    counters: live.counters.length > 0 ? live.counters : countersOf({ result: asObject(job.result) }, []),
+    counters: live.counters.length > 0 ? live.counters : countersOf({ result: { ...job.result, latest: job.result?.["result"] } }, []),
     lastEvent: live.lastEvent ?? job.error,
     lastEventAt: live.lastEventAt ?? updatedAt,
     createdAt: createdAt || live.createdAt,

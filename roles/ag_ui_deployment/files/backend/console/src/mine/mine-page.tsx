@@ -7,7 +7,7 @@ import { asWords, parseTime } from "../lib/format";
 import { useAction, useLoaded, useStore } from "../lib/hooks";
 import { logOut, session } from "../session";
 import { NewPassword } from "../account/new-password";
-import { Age, Button, Card, Confirm, Notice, Page, ProblemNotice, Spinner, TextField } from "../ui/parts";
+import { Age, Button, Card, Confirm, HiddenUsername, Notice, Page, ProblemNotice, Spinner, TextField } from "../ui/parts";
 import { SecondFactor } from "./second-factor";
 
 export default function MinePage() {
@@ -39,14 +39,14 @@ export default function MinePage() {
           </div>
         </dl>
       </Card>
-      <Password onChanged={changed} />
-      <SecondFactor onChanged={changed} />
+      <Password email={user.email} onChanged={changed} />
+      <SecondFactor email={user.email} onChanged={changed} />
       <Sessions key={changes} />
     </Page>
   );
 }
 
-function Password({ onChanged }: { onChanged: () => void }) {
+function Password({ email, onChanged }: { email: string; onChanged: () => void }) {
   const [currentPassword, setCurrentPassword] = useState("");
   const [round, setRound] = useState(0);
   const [done, setDone] = useState(false);
@@ -71,6 +71,7 @@ function Password({ onChanged }: { onChanged: () => void }) {
           onChanged();
         }}
       >
+        <HiddenUsername email={email} />
         <TextField
           label="Current password"
           type="password"

@@ -2,7 +2,7 @@ import { useState } from "preact/hooks";
 import { answerOf, api } from "../api/client";
 import { faultsByField } from "../api/problem";
 import { type Action, useAction, useLoaded } from "../lib/hooks";
-import { Button, Card, CopyButton, Notice, ProblemNotice, Spinner, TextField } from "../ui/parts";
+import { Button, Card, CopyButton, HiddenUsername, Notice, ProblemNotice, Spinner, TextField } from "../ui/parts";
 import { QrCode } from "./qr-code";
 
 type Task = "none" | "set-up" | "renew" | "disable";
@@ -12,7 +12,7 @@ interface Setup {
   readonly otpauth_uri: string;
 }
 
-export function SecondFactor({ onChanged }: { onChanged: () => void }) {
+export function SecondFactor({ email, onChanged }: { email: string; onChanged: () => void }) {
   const state = useLoaded(() => answerOf(api.GET("/auth/mfa")));
   const [task, setTask] = useState<Task>("none");
   const [codes, setCodes] = useState<readonly string[] | null>(null);
@@ -60,9 +60,9 @@ export function SecondFactor({ onChanged }: { onChanged: () => void }) {
           </div>
         </>
       )}
-      {task === "set-up" && <SetUp onDone={finish} onBack={() => setTask("none")} />}
+      {task === "set-up" && <SetUp email={email} onDone={finish} onBack={() => setTask("none")} />}
       {task === "renew" && <Renew onDone={finish} onBack={() => setTask("none")} />}
-      {task === "disable" && <Disable onDone={() => finish(null)} onBack={() => setTask("none")} />}
+      {task === "disable" && <Disable email={email} onDone={() => finish(null)} onBack={() => setTask("none")} />}
     </Card>
   );
 }
@@ -78,7 +78,7 @@ function useFaults(action: Action, names: readonly string[]): { fields: Record<s
   return { fields, others: Object.keys(fields).length > 0 ? null : action.problem };
 }
 
-function SetUp({ onDone, onBack }: { onDone: (codes: readonly string[]) => void; onBack: () => void }) {
+function SetUp({ email, onDone, onBack }: { email: string; onDone: (codes: readonly string[]) => void; onBack: () => void }) {
   const [password, setPassword] = useState("");
   const [code, setCode] = useState("");
   const [setup, setSetup] = useState<Setup | null>(null);
@@ -94,6 +94,7 @@ function SetUp({ onDone, onBack }: { onDone: (codes: readonly string[]) => void;
         }}
       >
         <ProblemNotice problem={faults.others} />
+        <HiddenUsername email={email} />
         <TextField label="Your password" type="password" autocomplete="current-password" required value={password} error={faults.fields["password"]} onInput={setPassword} focus />
         <FormButtons busy={action.busy} action="Go on" onBack={onBack} />
       </form>
@@ -151,7 +152,7 @@ function Renew({ onDone, onBack }: { onDone: (codes: readonly string[]) => void;
   );
 }
 
-function Disable({ onDone, onBack }: { onDone: () => void; onBack: () => void }) {
+function Disable({ email, onDone, onBack }: { email: string; onDone: () => void; onBack: () => void }) {
   const [password, setPassword] = useState("");
   const [code, setCode] = useState("");
   const [recovers, setRecovers] = useState(false);
@@ -170,6 +171,7 @@ function Disable({ onDone, onBack }: { onDone: () => void; onBack: () => void })
       }}
     >
       <ProblemNotice problem={faults.others} />
+      <HiddenUsername email={email} />
       <TextField label="Your password" type="password" autocomplete="current-password" required value={password} error={faults.fields["password"]} onInput={setPassword} focus />
       <TextField
         label={recovers ? "Recovery code" : "Code of your authenticator"}

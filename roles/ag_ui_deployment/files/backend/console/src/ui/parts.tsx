@@ -174,6 +174,11 @@ export function TextField(props: TextFieldProps) {
   );
 }
 
+/** Tells password managers whose password a form is about. */
+export function HiddenUsername({ email }: { email: string }) {
+  return <input type="text" autocomplete="username" value={email} readOnly hidden />;
+}
+
 interface SelectFieldProps {
   label: string;
   value: string;
