@@ -190,6 +190,19 @@ describe("the page Live", () => {
     expect(model.rows(0).map(({ id }) => id)).toEqual(["a"]);
   });
 
+  it("keeps the counts while they cannot be read, and with another state as filter", async () => {
+    const { NO_FILTERS } = await import("../src/live/filters");
+    backend.jobs = [job("a")];
+    const { model } = await started();
+    const counts = { queued: 0, running: 1, completed: 0, failed: 0, cancelled: 0 };
+    expect(model.counts.value).toEqual(counts);
+    backend.failing = true;
+    await model.setFilters({ ...NO_FILTERS, status: "failed" });
+    expect(model.counts.value).toEqual(counts);
+    await model.setFilters({ ...NO_FILTERS, kind: "crawl" });
+    expect(model.counts.value).toBeNull();
+  });
+
   it("begins anew when the permissions of the user have changed", async () => {
     backend.jobs = [job("a")];
     const { model, stream } = await started();

@@ -7,7 +7,7 @@ import { Store } from "../lib/store";
 import type { JsonObject } from "../lib/untrusted";
 import { loadSession, session } from "../session";
 import { Feed } from "./feed";
-import { type Filters, type JobListQuery, matcher, NO_FILTERS, queryOf } from "./filters";
+import { type Filters, formatFilters, type JobListQuery, matcher, NO_FILTERS, queryOf } from "./filters";
 import { type Gap, gapOf } from "./gap";
 import { JobStore } from "./job-store";
 import type { LiveJob } from "./live-job";
@@ -91,8 +91,11 @@ export class LiveModel {
 
   /** Reads the first page of the list with these filters. */
   async setFilters(filters: Filters): Promise<void> {
+    const before = this.#filters;
     this.#filters = filters;
     this.listing.set(NOTHING_LISTED);
+    // The counts are those of all states.
+    if (formatFilters({ ...before, status: "" }) !== formatFilters({ ...filters, status: "" })) this.counts.set(null);
     void this.#loadCounts();
     await this.#loadPage(null);
   }
@@ -263,8 +266,7 @@ export class LiveModel {
       const counts = await answerOf(api.GET("/api/jobs/counts", { params: { query } }));
       if (filters === this.#filters) this.counts.set({ ...NO_JOBS, ...counts });
     } catch {
-      // The page works without them.
-      if (filters === this.#filters) this.counts.set(null);
+      // The page works without them, and keeps those that it has.
     }
   }
 }
