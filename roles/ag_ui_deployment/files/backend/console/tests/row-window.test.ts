@@ -4,9 +4,9 @@ import { rowWindow } from "../src/live/row-window";
 describe("the window of rows", () => {
   it("has the rows in sight and some around them", () => {
     const { start, end } = rowWindow(5_600, 560, 56, 1_000);
-    expect(start).toBeLessThanOrEqual(100 - 8);
-    expect(end).toBeGreaterThanOrEqual(110 + 8);
-    expect(end - start).toBeLessThan(40);
+    expect(start).toBeLessThanOrEqual(100 - 4);
+    expect(end).toBeGreaterThanOrEqual(110 + 4);
+    expect(end - start).toBeLessThan(28);
   });
 
   it.each([0, 1, 55, 56, 1_000, 27_944, 55_440, 1e9, -500])("covers the whole height at %i", (top) => {

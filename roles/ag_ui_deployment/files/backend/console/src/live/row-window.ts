@@ -13,7 +13,7 @@ export function rowWindow(
   viewport: number,
   rowHeight: number,
   count: number,
-  overscan = 8,
+  overscan = 4,
 ): RowWindow {
   const last = Math.max(0, count * rowHeight - viewport);
   const top = Math.min(Math.max(0, scrollTop), last);
