@@ -285,6 +285,7 @@ describe("the page of a job", () => {
     expect(find(".calls .mono").textContent).toBe(MARKUP);
     expect(document.querySelector("img, main script")).toBeNull();
     expect(streams[0]!.readyState).toBe(2);
+    await vi.waitFor(() => expect(requests.filter((request) => request.includes("/history")).length).toBe(2), 4_000);
   });
 
   it("asks before it cancels, and says why it cannot", async () => {

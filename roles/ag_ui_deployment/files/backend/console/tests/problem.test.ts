@@ -32,15 +32,15 @@ describe("problems", () => {
     const problem = {
       ...UNREACHABLE,
       faults: [
-        { field: "body.arguments.url", message: "first" },
-        { field: "body.arguments.url", message: "second" },
+        { field: "body.arguments.url", message: "is no address" },
+        { field: "body.arguments.url", message: "Field required" },
         { field: "body.arguments.domains.3", message: "is no domain" },
         { field: "body.workspace", message: "does not exist" },
         { field: "body", message: "is too much" },
       ],
     };
     expect(faultsByField(problem, "body.arguments.", ["url", "domains"])).toEqual({
-      fields: { url: "first", domains: "is no domain" },
+      fields: { url: "This is no address", domains: "This is no domain" },
       others: ["body.workspace: does not exist", "is too much"],
     });
   });

@@ -100,7 +100,12 @@ export function faultsByField(
     const path = field.startsWith(prefix) ? field.slice(prefix.length) : field;
     const name = names.find((known) => path === known || path.startsWith(`${known}.`));
     if (name === undefined) others.push(path && path !== "body" ? `${path}: ${message}` : message);
-    else fields[name] ??= message;
+    else fields[name] ??= sentence(message);
   }
   return { fields, others };
+}
+
+/** Many messages say something about the value: "is no address". */
+function sentence(message: string): string {
+  return /^[a-z]/.test(message) ? `This ${message}` : message;
 }

@@ -6,10 +6,10 @@ import { asWords, formatClock, formatDateTime, formatDuration, formatNumber, iso
 import { useAction, useStore } from "../lib/hooks";
 import { href } from "../lib/router";
 import { parseJson } from "../lib/untrusted";
-import { Counters } from "../live/job-rows";
 import type { LiveJob } from "../live/live-job";
 import { may, session } from "../session";
 import { Connection } from "../ui/connection";
+import { Counters } from "../ui/counters";
 import {
   Button,
   Card,

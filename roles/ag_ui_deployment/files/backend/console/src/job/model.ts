@@ -23,10 +23,12 @@ export interface History {
   readonly problem: Problem | null;
 }
 
+const NOTHING_LOADED: History = { steps: [], nextCursor: null, loading: true, problem: null };
+
 export class JobModel {
   readonly run = new Store<Run>(EMPTY_RUN);
   readonly details = new Store<{ job: Job | null; problem: Problem | null }>({ job: null, problem: null });
-  readonly history = new Store<History>({ steps: [], nextCursor: null, loading: true, problem: null });
+  readonly history = new Store<History>(NOTHING_LOADED);
   readonly feed: Feed;
   readonly #id: string;
   readonly #show: () => void;
@@ -45,7 +47,7 @@ export class JobModel {
         if (!this.#latest.ended) return;
         // EventSource would connect again after the end.
         this.feed.end();
-        this.#timer ??= setTimeout(() => void this.loadDetails(), DETAILS_DELAY_MS) as unknown as number;
+        this.#timer ??= setTimeout(() => this.#completed(), DETAILS_DELAY_MS) as unknown as number;
       },
       checkSession: () => this.#exists(),
     });
@@ -80,10 +82,11 @@ export class JobModel {
     }
   }
 
-  async loadHistory(): Promise<void> {
+  /** @param anew From the first event on; else the pages after those that are loaded. */
+  async loadHistory(anew = false): Promise<void> {
     this.history.set({ ...this.history.value, loading: true, problem: null });
     try {
-      let { steps, nextCursor } = this.history.value;
+      let { steps, nextCursor } = anew ? NOTHING_LOADED : this.history.value;
       for (let page = 0; page < HISTORY_PAGES && !this.#stopped; page += 1) {
         const query = { limit: HISTORY_PAGE, ...(nextCursor && { cursor: nextCursor }) };
         const answer = await answerOf(
@@ -98,6 +101,12 @@ export class JobModel {
     } catch (error) {
       this.history.set({ ...this.history.value, loading: false, problem: problemOf(error) });
     }
+  }
+
+  /** Reads what the stream does not have: the result, and the events as they are stored. */
+  #completed(): void {
+    void this.loadDetails();
+    void this.loadHistory(true);
   }
 
   async cancel(): Promise<void> {

@@ -1,11 +1,12 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { hasEnded } from "../api/types";
-import { asWords, formatNumber } from "../lib/format";
+import { asWords } from "../lib/format";
 import { useMedia } from "../lib/hooks";
 import { href } from "../lib/router";
 import { memo } from "../lib/memo";
+import { Counters } from "../ui/counters";
 import { Age, Button, Duration, ProgressBar, StatusBadge, statusLabel } from "../ui/parts";
-import type { Counter, LiveJob } from "./live-job";
+import type { LiveJob } from "./live-job";
 import { type RowWindow, rowWindow } from "./row-window";
 
 // As in live.css.
@@ -153,20 +154,4 @@ const JobRow = memo(function JobRow({ job, index }: { job: LiveJob; index: numbe
 /** The beginning of an address is the same in most rows. */
 function withoutScheme(subject: string): string {
   return subject.replace(/^https?:\/\//, "");
-}
-
-export function Counters({ counters }: { counters: readonly Counter[] }) {
-  return (
-    <span class="counters">
-      {counters.map(({ label, value, total }) => (
-        <span key={label} class="counter">
-          <span class="number">
-            {formatNumber(value)}
-            {total !== null && `/${formatNumber(total)}`}
-          </span>{" "}
-          {label}
-        </span>
-      ))}
-    </span>
-  );
 }
