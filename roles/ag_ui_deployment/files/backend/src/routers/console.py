@@ -13,6 +13,8 @@ BUILT = DIRECTORY / "console"
 _INDEX = "index.html"
 _ASSETS = "assets/"
 _METHODS = ["GET", "HEAD"]
+# The paths of links in mails, below PUBLIC_URL.
+_MAILED = ("/register", "/verify-email", "/reset-password")
 
 
 class ConsoleNotBuiltError(DomainError):
@@ -39,6 +41,13 @@ def create_router(directory: Path = BUILT) -> APIRouter:
     @router.api_route("/console", methods=_METHODS)
     async def add_slash() -> RedirectResponse:
         return RedirectResponse("/console/")
+
+    async def open_in_console(request: Request) -> RedirectResponse:
+        """Leads the link of a mail to the console; browsers keep the fragment, which has the token."""
+        return RedirectResponse(f"/console{request.url.path}", 303)
+
+    for path in _MAILED:
+        router.add_api_route(path, open_in_console, methods=_METHODS)
 
     @router.api_route("/console/{path:path}", methods=_METHODS)
     async def get_console(path: str, request: Request) -> Response:

@@ -72,6 +72,12 @@ async def test_redirect_does_not_repeat_the_host(directory: Path) -> None:
     assert (answer.status_code, answer.headers["location"]) == (307, "/console/")
 
 
+@pytest.mark.parametrize("path", ["/register", "/verify-email", "/reset-password"])
+async def test_link_of_a_mail_leads_to_the_console(directory: Path, path: str) -> None:
+    answer = await ask(directory, path)
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/console{path}")
+
+
 @pytest.mark.parametrize("path", ["/console/", "/console/jobs"])
 async def test_missing_build_is_reported(tmp_path: Path, path: str) -> None:
     problem = check_problem(await ask(tmp_path / "nowhere", path), 404, "console-not-built")
