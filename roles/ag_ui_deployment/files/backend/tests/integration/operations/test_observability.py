@@ -72,7 +72,7 @@ async def cause_everything(backend: Backend, environment: Environment, token: st
         await client.until(lambda it: str(first) in it.ids)
         refused = await backend.http.get("/events", headers=authorization)
         assert refused.status_code == httpx.codes.TOO_MANY_REQUESTS
-    await until(lambda: backend.services.events.streams.count == 0)
+    await until(lambda: backend.services.events.stream_server.count == 0)
     async with sse(backend.http, token=token, after=first) as client:
         await client.until(lambda it: it.events)
     wrong = {"email": "nobody@shield.test", "password": "a wrong password"}
@@ -84,7 +84,7 @@ async def cause_everything(backend: Backend, environment: Environment, token: st
 
 
 async def deliver_one_event(backend: Backend, environment: Environment, token: str) -> None:
-    await until(lambda: backend.services.events.streams.count == 0)
+    await until(lambda: backend.services.events.stream_server.count == 0)
     async with sse(backend.http, token=token) as client:
         (one,) = await environment.publish(shield_event())
         await client.until(lambda it: str(one) in it.ids)
