@@ -104,7 +104,7 @@ async def without_values(
     return missing
 
 
-async def alarms(prometheus: Prometheus, state: str) -> set[str]:
+async def alarms_in(prometheus: Prometheus, state: str) -> set[str]:
     return {rule["name"] for rule in await prometheus.rules() if rule.get("state") == state}
 
 
@@ -113,12 +113,15 @@ async def test_every_query_has_values(
 ) -> None:
     monkeypatch.setattr(AgentRetention, "first_seconds", 0.1)
     (tmp_path / "ag-ui-token").write_text(f"{TOKEN}\n")
-    limits: dict[str, Any] = {"STREAMS_PER_USER": 1, "RATE_LOGIN_PER_ADDRESS": "1/hour"}
+    settings: dict[str, Any] = {
+        "METRICS_TOKEN": TOKEN,
+        "STREAMS_PER_USER": 1,
+        "RATE_LOGIN_PER_ADDRESS": "1/hour",
+        "LITELLM_URL": "http://127.0.0.1:1",
+    }
     async with (
         tls_proxy(tmp_path, datetime.now(UTC) + timedelta(days=30)) as proxy_port,
-        running(
-            environment.settings(METRICS_TOKEN=TOKEN, PROXY_PORT=proxy_port, **limits)
-        ) as backend,
+        running(environment.settings(PROXY_PORT=proxy_port, **settings)) as backend,
         exposition_server(BACKUP) as node,
     ):
         token = backend.token_of(await backend.add_user("admin@shield.test", Role.ADMIN))
@@ -134,7 +137,7 @@ async def test_every_query_has_values(
             assert {rule["health"] for rule in await prometheus.rules()} == {"ok"}
 
             async def dead_letter_is_reported() -> bool:
-                return "AgUiDeadLetters" in await alarms(prometheus, "firing")
+                return "AgUiDeadLetters" in await alarms_in(prometheus, "firing")
 
             await until(dead_letter_is_reported)
-            assert "AgUiInstanceDown" in await alarms(prometheus, "inactive")
+            assert "AgUiInstanceDown" in await alarms_in(prometheus, "inactive")
