@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import socket
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -75,12 +76,32 @@ async def cause_everything(backend: Backend, environment: Environment, token: st
     await until(lambda: backend.services.events.stream_server.count == 0)
     async with sse(backend.http, token=token, after=first) as client:
         await client.until(lambda it: it.events)
+    await be_too_slow(backend, environment, token)
     wrong = {"email": "nobody@shield.test", "password": "a wrong password"}
     statuses = [(await backend.http.post("/auth/login", json=wrong)).status_code for _ in range(2)]
     assert statuses[1] == httpx.codes.TOO_MANY_REQUESTS
     # There is no gateway.
     events = await whole_run(backend.http, token, run_input("Hello"))
     assert events[-1]["type"] == "RUN_ERROR"
+
+
+async def be_too_slow(backend: Backend, environment: Environment, token: str) -> None:
+    """Open a stream and read nothing of it until it is closed."""
+    server = backend.services.events.stream_server
+    await until(lambda: server.count == 0)
+    address = backend.http.base_url
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.connect((address.host, address.port))
+        slow.sendall(
+            f"GET /events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+        )
+        await until(lambda: server.count == 1)
+        for n in range(60):
+            big = shield_event("worker.started", {"n": n, "x": "x" * 200_000}, job=None)
+            (last,) = await environment.publish(big)
+        await until(lambda: backend.services.events.hub.last_id == last)
+    await until(lambda: server.count == 0)
 
 
 async def deliver_one_event(backend: Backend, environment: Environment, token: str) -> None:
@@ -116,6 +137,7 @@ async def test_every_query_has_values(
     settings: dict[str, Any] = {
         "METRICS_TOKEN": TOKEN,
         "STREAMS_PER_USER": 1,
+        "CLIENT_BUFFER_BYTES": 64 * 1024,
         "RATE_LOGIN_PER_ADDRESS": "1/hour",
         "LITELLM_URL": "http://127.0.0.1:1",
     }
