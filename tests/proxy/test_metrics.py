@@ -27,7 +27,7 @@ class Answering(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        port = self.server.server_address[1]
+        port = self.connection.getsockname()[1]
         body = json.dumps([port, self.path, self.headers.get("Authorization")]).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
