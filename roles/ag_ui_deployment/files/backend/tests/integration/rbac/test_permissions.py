@@ -234,7 +234,8 @@ def expected(rule: RouteRule, caller: Caller | None, resource: Resource | None) 
         return 401 if rule.needs_login else None
     if rule.permission is not None and not caller.may_anywhere(rule.permission):
         return 403
-    if resource is None:
+    # OPTIONS describes the server, whether or not the resource exists.
+    if resource is None or rule.method == "OPTIONS":
         return None
     if not caller.knows(resource):
         return 404
