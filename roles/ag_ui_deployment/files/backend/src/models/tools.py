@@ -164,6 +164,15 @@ class CrawlWeb(Arguments):
 class IngestDoc(Arguments):
     """Exactly one of `file_path` and `upload_id` is given."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": [name], "properties": {name: {"type": "string"}}}
+                for name in ("file_path", "upload_id")
+            ]
+        }
+    )
+
     file_path: FilePath | None = Field(
         default=None, description="The document, as the tools' server knows it"
     )
