@@ -167,7 +167,7 @@ class IngestDoc(Arguments):
     model_config = ConfigDict(
         json_schema_extra={
             "oneOf": [
-                {"required": [name], "properties": {name: {"type": "string"}}}
+                {"required": [name], "properties": {name: {"type": "string", "maxLength": 1024}}}
                 for name in ("file_path", "upload_id")
             ]
         }
