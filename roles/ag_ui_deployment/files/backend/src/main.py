@@ -31,11 +31,12 @@ from src.routers import (
     metrics,
     mfa,
     tools,
+    uploads,
 )
 from src.services.audit.journal import JOURNAL
 from src.services.auth.errors import LimitReachedError
 from src.utils.logger import configure_logging
-from src.web import authorization_errors, openapi, problems
+from src.web import authorization_errors, openapi, problems, tus
 from src.web.middleware import (
     Cors,
     NoMultipart,
@@ -89,6 +90,7 @@ def create_app(settings: Settings, console_directory: Path = console.BUILT) -> F
     openapi.install(app)
     app.add_middleware(NoMultipart)
     app.add_middleware(ReadinessGate)
+    app.add_middleware(tus.TusHeaders)
     app.add_middleware(UnexpectedErrors)
     app.add_middleware(Cors, origins=settings.CORS_ORIGINS)
     app.add_middleware(RequestContext)
@@ -108,6 +110,7 @@ def create_app(settings: Settings, console_directory: Path = console.BUILT) -> F
     app.include_router(mfa.router, prefix="/auth/mfa", tags=["accounts"], **common_options)
     app.include_router(api.router, prefix="/api", tags=["jobs"], **common_options)
     app.include_router(tools.router, prefix="/api", tags=["tools"], **common_options)
+    app.include_router(uploads.router, prefix="/api", tags=["uploads"], **common_options)
     app.include_router(admin.router, prefix="/admin", tags=["administration"], **common_options)
     app.include_router(agent.router, prefix="/agent", tags=["agent"], **common_options)
     app.include_router(events.router, tags=["events"], **common_options)

@@ -12,6 +12,7 @@ from src.services.tools.catalogue import ArgumentChecker
 from src.services.tools.ssrf_guard import SsrfGuard
 from src.services.tools.submissions import SubmissionService
 from src.services.tools.tool_service import ToolService
+from src.services.uploads.upload_service import UploadService
 from src.utils.background_jobs import BackgroundJobs
 from src.utils.database import Database
 
@@ -32,6 +33,7 @@ class Tools:
         gateway: LiteLLMClient,
         jobs: Jobs,
         audit: AuditLogger,
+        uploads: UploadService,
         background: BackgroundJobs,
     ) -> Self:
         ssrf_guard = SsrfGuard(allow_private=settings.TOOLS_ALLOW_PRIVATE_ADDRESSES)
@@ -46,6 +48,7 @@ class Tools:
             submissions=submissions,
             jobs=jobs.service,
             audit=audit,
+            uploads=uploads,
             history=history,
             calls_per_user=settings.CALLS_PER_USER,
         )

@@ -57,6 +57,8 @@ class Action(StrEnum):
     AGENT_CANCEL = "agent.cancel"
     AGENT_RETAIN = "agent.retain"
     THREAD_DELETE = "thread.delete"
+    UPLOAD_COMPLETE = "upload.complete"
+    UPLOAD_DELETE = "upload.delete"
     ACCESS_DENIED = "access.denied"
     AUDIT_EXPORT = "audit.export"
     AUDIT_VERIFY = "audit.verify"

@@ -52,6 +52,8 @@ OPEN_ROUTES = frozenset(
         ("GET", "/health/live"),
         ("GET", "/health/ready"),
         ("GET", "/metrics"),
+        ("OPTIONS", "/api/uploads"),
+        ("OPTIONS", "/api/uploads/{upload_id}"),
         ("POST", "/auth/token"),
         ("GET", "/auth/mfa"),
         ("POST", "/auth/mfa/setup"),

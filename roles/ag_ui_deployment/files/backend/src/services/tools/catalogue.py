@@ -113,6 +113,10 @@ class ArgumentChecker:
         for name, maximum in self._limits.items():
             if values.get(name, 0) > maximum:
                 raise ArgumentsRefusedError(FieldFault(name, f"is more than {maximum}"))
+        if isinstance(arguments, IngestDoc):
+            # The tool does not know uploads, and gets the path of the file instead.
+            values.pop("upload_id", None)
+            values = {name: value for name, value in values.items() if value is not None}
         if isinstance(arguments, CrawlWeb):
             # Always sent, since the tool's own defaults may exceed the configured limits.
             for name, maximum in self._limits.items():

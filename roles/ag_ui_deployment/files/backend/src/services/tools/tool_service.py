@@ -10,7 +10,7 @@ from functools import partial
 from uuid import UUID
 
 from src.models.job import ENDED, Job
-from src.models.tools import CancelJob, GetJobStatus, ToolInfo
+from src.models.tools import CancelJob, GetJobStatus, IngestDoc, ToolInfo
 from src.models.user import User
 from src.models.workspace import DEFAULT_WORKSPACE, WorkspaceRow
 from src.services.audit.actors import Actor
@@ -23,14 +23,22 @@ from src.services.rbac_service import NotPermittedError, check, may
 from src.services.tools.call_history import CallHistory, EndedCall
 from src.services.tools.catalogue import CANCEL_JOB, CATALOGUE, ArgumentChecker, parse_arguments
 from src.services.tools.errors import (
+    ArgumentsRefusedError,
     CannotCancelError,
     JobEndedError,
     TooManyCallsError,
     WorkspaceNotYoursError,
 )
 from src.services.tools.submissions import SubmissionOutcome, SubmissionService, ToolCallRequest
-from src.utils.database import Database
-from src.utils.json_types import Json
+from src.services.uploads.errors import (
+    UploadNotFoundError,
+    UploadsDisabledError,
+    UploadStorageError,
+)
+from src.services.uploads.upload_service import UploadService
+from src.utils.database import DATABASE_ERRORS, Database, is_outage
+from src.utils.errors import FieldFault
+from src.utils.json_types import Json, JsonObject
 
 _LIST_CACHE_SECONDS = 30.0
 _GRACE_SECONDS = 2.0
@@ -48,6 +56,7 @@ class ToolService:
         jobs: JobService,
         audit: AuditLogger,
         history: CallHistory,
+        uploads: UploadService,
         calls_per_user: int,
     ) -> None:
         self._database = database
@@ -57,6 +66,7 @@ class ToolService:
         self._jobs = jobs
         self._audit = audit
         self._history = history
+        self._uploads = uploads
         self._calls_per_user = calls_per_user
         self._running_calls: Counter[UUID] = Counter()
         self._writing_tasks: set[asyncio.Task[SubmissionOutcome]] = set()
@@ -121,6 +131,7 @@ class ToolService:
             ArgumentsRefusedError: An argument is invalid.
             JobNotFoundError: The call names a job that the user may not see.
             UpstreamError: The call failed.
+            UploadStorageError: An uploaded document cannot be read.
             TooManyJobsError: The user has too many running jobs.
             KeyReusedError: The idempotency key was used for another call.
             StillRunningError: The first call with this key is still running.
@@ -228,6 +239,9 @@ class ToolService:
 
             async def send() -> Json:
                 checked = await self._arguments.check(parsed)
+                if isinstance(parsed, IngestDoc) and parsed.upload_id is not None:
+                    document = await self._document(user, parsed.upload_id, workspace_name)
+                    checked = document | checked
                 return await self._gateway.call_tool(
                     name, checked, reads_only=not definition.writes
                 )
@@ -238,6 +252,22 @@ class ToolService:
                     ToolCallRequest(user, definition, stored_arguments, workspace_name, key), send
                 )
             return SubmissionOutcome(await send())
+
+    async def _document(self, user: User, upload_id: str, workspace: str) -> JsonObject:
+        """The arguments of the tool for an uploaded document."""
+        try:
+            path, name = await self._uploads.document(user, UUID(upload_id), workspace)
+        except UploadsDisabledError as error:
+            raise ArgumentsRefusedError(FieldFault("upload_id", error.detail)) from None
+        except UploadNotFoundError:
+            message = f"is none of your complete uploads in the workspace {workspace}"
+            raise ArgumentsRefusedError(FieldFault("upload_id", message)) from None
+        except DATABASE_ERRORS as error:
+            if not is_outage(error):
+                raise
+            # A domain error says that the call had no effect.
+            raise UploadStorageError from error
+        return {"file_path": path} | ({"source_name": name} if name else {})
 
     @contextmanager
     def _call_slot(self, user_id: UUID) -> Iterator[None]:
