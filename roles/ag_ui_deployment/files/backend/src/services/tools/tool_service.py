@@ -161,6 +161,7 @@ class ToolService:
             UpstreamError: The call failed.
         """
         job = await self._jobs.get(user, job_id)
+        check(user, CATALOGUE[CANCEL_JOB].permission, job.workspace)
         if job.status in ENDED:
             raise JobEndedError
         if all(tool.name != CANCEL_JOB for tool in await self._list()):

@@ -35,6 +35,11 @@ async def users(backend: Backend, environment: Environment) -> dict[str, User]:
     return users
 
 
+@pytest.fixture
+async def admin(backend: Backend) -> User:
+    return await backend.add_user("root@shield.test", Role.ADMIN)
+
+
 async def totals(backend: Backend, admin: User, **query: Any) -> list[tuple[str, str, int, int]]:
     """Read all pages."""
     found = []
