@@ -15,9 +15,12 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from src.setting_types import (
+    DOCUMENT_TYPES,
     CaCertificates,
     CaFile,
     DatabaseUrl,
+    Directory,
+    DocumentTypes,
     Endpoints,
     HeaderSecret,
     HeaderSecrets,
@@ -232,6 +235,27 @@ class Settings(BaseSettings):
     BREAKER_SECONDS: PositiveFloat = 15
     """How long the circuit breaker stays open."""
 
+    UPLOADS_DIRECTORY: Directory = ""
+    """Directory of uploaded documents, which all instances of the site share, and no other site.
+    If it is empty, uploads are off."""
+    UPLOADS_TOOL_PATH: Directory = ""
+    """The same directory as the tools' server sees it; if it is empty, as `UPLOADS_DIRECTORY`."""
+    UPLOADS_TYPES: DocumentTypes = list(DOCUMENT_TYPES)
+    """Types of documents that are accepted, by their content: a JSON list, or separated by
+    commas."""
+    UPLOAD_MAX_BYTES: int = Field(default=2**30, ge=1, le=2**50)
+    """Size of one document; larger ones are answered 413."""
+    UPLOADS_USER_MAX_BYTES: int = Field(default=5 * 2**30, ge=1, le=2**60)
+    """Size of all uploads of one user, as announced; more are answered 429."""
+    UPLOADS_PER_USER: PositiveInt = 100
+    """Uploads of one user; more are answered 429."""
+    UPLOADS_MAX_BYTES: int = Field(default=50 * 2**30, ge=1, le=2**60)
+    """Size of all uploads of all users, as announced; more are answered 507."""
+    UPLOADS_EXPIRE_HOURS: int = Field(default=24, ge=1, le=24 * 365)
+    """An unfinished upload is deleted after this time without new bytes."""
+    UPLOADS_KEPT_HOURS: int = Field(default=7 * 24, ge=1, le=24 * 3650)
+    """A complete upload is deleted after this time; its ingestion must have read it by then."""
+
     AGENT_MODEL: NonEmptyStr = "shield-agent"
     """Name of the agent's model in the configuration of the gateway."""
     AGENT_SYSTEM_PROMPT: str = ""
@@ -263,6 +287,9 @@ class Settings(BaseSettings):
     AGENT_RETENTION_DAYS: int = Field(default=90, ge=1, le=36_500)
     """Conversations without a new run for this time are deleted, and so are runs that ended before
     it and token counts of earlier days."""
+
+    TOOL_CALLS_RETENTION_DAYS: int = Field(default=30, ge=1, le=36_500)
+    """Older calls of tools are no longer listed."""
 
     EVENT_MAX_BYTES: int = Field(default=2 * 1024 * 1024, ge=1024)
     """Larger entries of the stream become dead letters."""

@@ -11,6 +11,7 @@ from src.models.account import (
     AccountQuery,
     Invitation,
     InvitationPage,
+    NameIn,
     NewAccount,
     NewInvitation,
     ResetLink,
@@ -83,6 +84,13 @@ async def withdraw_invitation(services: ServicesDep, actor: ActorDep, invitation
 @router.get("/{user_id}", summary="One account", responses=_ONE)
 async def get_user(services: ServicesDep, user_id: UUID) -> Account:
     return await services.accounts.service.get(user_id)
+
+
+@router.put("/{user_id}/name", summary="Give an account another name", responses=_ONE)
+async def set_user_name(
+    services: ServicesDep, actor: ActorDep, user_id: UUID, body: NameIn
+) -> Account:
+    return await services.accounts.service.set_name(actor, user_id, body.name)
 
 
 @router.put("/{user_id}/role", summary="Give an account another role", responses=_CHANGE)

@@ -39,6 +39,11 @@ class Page:
         body = f"return (async () => {{ {script} }})(...arguments)"
         return await self._ask("execute/sync", {"script": body, "args": arguments})
 
+    async def errors(self) -> list[str]:
+        """Return the errors that browser and page have reported since the last call."""
+        entries: list[dict[str, str]] = await self._ask("se/log", {"type": "browser"})
+        return [entry["message"] for entry in entries]
+
     async def _ask(self, command: str, body: dict[str, Any]) -> Any:
         response = await self._session.post(command, json=body)
         value = response.json()["value"]
@@ -81,7 +86,8 @@ async def _wait_for_start(driver: asyncio.subprocess.Process) -> None:
 @asynccontextmanager
 async def _session(http: httpx.AsyncClient, profile: str) -> AsyncIterator[Page]:
     options = {"args": [*_OPTIONS, f"--user-data-dir={profile}"]}
-    request = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}}
+    capabilities = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "SEVERE"}}
+    request = {"capabilities": {"alwaysMatch": capabilities}}
     response = await http.post("session", json=request)
     value = response.json()["value"]
     assert response.is_success, value

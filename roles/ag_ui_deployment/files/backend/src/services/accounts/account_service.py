@@ -105,6 +105,22 @@ class AccountService:
         await self._record(actor, Action.USER_CREATE, user, role=role, memberships=memberships)
         return account
 
+    async def set_name(self, actor: Actor, user_id: UUID, name: str | None) -> Account:
+        """Change the name of an account, or remove it.
+
+        Raises:
+            AccountNotFoundError: There is no such account.
+            NotPermittedError: The actor is no longer an administrator.
+        """
+        async with self._locked_account(actor, user_id) as (session, user):
+            previous_name = user.name
+            user.name = name
+            account = await _load_account(session, user)
+        if previous_name != name:
+            change = {"from": previous_name, "to": name}
+            await self._record(actor, Action.USER_RENAME, user, **change)
+        return account
+
     async def set_role(self, actor: Actor, user_id: UUID, role: Role) -> Account:
         """Change the role of an account, and reconnect its streams.
 

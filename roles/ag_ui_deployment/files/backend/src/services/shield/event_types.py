@@ -73,6 +73,8 @@ _EXECUTION_PHASE: dict[str, ToolPhase] = {
     "error": "error",
 }
 
+_SUBJECT_FIELDS = ("url", "file_path", "source_uri", "query", "question")
+
 _DEFAULT_AMOUNT = 1
 
 
@@ -93,6 +95,15 @@ def kind_of(type_: str, data: Data) -> str | None:
     for prefix, kind in (("ingestion.", "ingest"), ("query.", "query")):
         if type_.startswith(prefix):
             return kind
+    return None
+
+
+def subject_of(type_: str, data: Data) -> str | None:
+    """Returns what the job is about, if the event says it: a URL, a file or a question."""
+    if type_ in LIFECYCLE_STATUS:
+        return _first_text(data, _SUBJECT_FIELDS)
+    if type_ in TOOL_TYPES and tool_phase(type_, data) == "start":
+        return _first_text(tool_arguments(data), _SUBJECT_FIELDS)
     return None
 
 

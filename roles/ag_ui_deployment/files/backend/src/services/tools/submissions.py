@@ -27,7 +27,6 @@ from src.services.jobs.announcer import Announcement, JobAnnouncer
 from src.services.jobs.reconciler import JobReconciler
 from src.services.tools.catalogue import JOB_KINDS, ToolDefinition
 from src.services.tools.errors import (
-    ArgumentsRefusedError,
     KeyReusedError,
     OutcomeUnknownError,
     StillRunningError,
@@ -35,6 +34,7 @@ from src.services.tools.errors import (
 )
 from src.utils.background_jobs import BackgroundJobs
 from src.utils.database import DATABASE_ERRORS, Database, is_bad_data
+from src.utils.errors import DomainError
 from src.utils.json_types import Json
 from src.utils.redis import Backoff
 
@@ -142,8 +142,8 @@ class SubmissionService:
             KeyReusedError: The idempotency key was used for another call.
             StillRunningError: The first call with this key is still running.
             OutcomeUnknownError: The outcome of the first call with this key is unknown.
-            ArgumentsRefusedError: `send` rejected an argument.
             UpstreamError: `send` failed.
+            DomainError: `send` refused before it sent anything.
         """
         earlier = await self._begin(request)
         if isinstance(earlier, SubmissionOutcome):
@@ -151,7 +151,7 @@ class SubmissionService:
         try:
             result = await send()
             outcome = SubmissionOutcome(result, _job_id(result) if request.tool.job_kind else None)
-        except (UpstreamError, ArgumentsRefusedError) as error:
+        except DomainError as error:
             outcome_unknown = isinstance(error, UpstreamError) and error.outcome_unknown
             await self._failed(earlier, outcome_unknown=outcome_unknown)
             raise

@@ -247,6 +247,9 @@ class TestChanges:
             await context.ask("PUT", f"{path}/role", {"role": "contributor"})
             me = await backend.http.get("/auth/me", headers=bearer(tokens["access_token"]))
             assert me.json()["role"] == "contributor"
+            for name in ("Alice A.", "Alice A.", None):
+                answer = await context.ask("PUT", f"{path}/name", {"name": name})
+                assert answer.json()["name"] == name
             assert (await context.ask("POST", f"{path}/deactivate")).json()["active"] is False
             assert not await is_logged_in(backend, tokens)
             check_problem(await ask_login(backend, ALICE), 401, "wrong-credentials")
@@ -268,6 +271,8 @@ class TestChanges:
         ours = [event for event in events if event.actor_id == context.admin.id]
         assert [event.action for event in ours] == [
             Action.ROLE_CHANGE,
+            Action.USER_RENAME,
+            Action.USER_RENAME,
             Action.USER_DEACTIVATE,
             Action.USER_ACTIVATE,
             Action.LOGOUT,

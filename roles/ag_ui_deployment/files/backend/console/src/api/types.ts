@@ -1,0 +1,35 @@
+/** Short names of the schemas that the pages use. */
+
+import type { components } from "./schema";
+
+type Schemas = components["schemas"];
+
+export type Job = Schemas["Job"];
+export type JobStatus = Schemas["JobStatus"];
+export type JobCounts = Record<JobStatus, number>;
+export type User = Schemas["User"];
+export type Permissions = Schemas["PermissionOverview"];
+export type Tool = Schemas["ToolInfo"];
+export type SessionInfo = Schemas["SessionInfo"];
+export type StreamReport = Schemas["StreamReport"];
+export type DeadLetter = Schemas["DeadLetter"];
+
+/** A stored event of a job. */
+export interface StoredEvent {
+  id: string;
+  event_id: string;
+  type: string;
+  occurred_at: string;
+  data: Record<string, unknown>;
+  metadata: Record<string, unknown>;
+}
+
+export const STATUSES: readonly JobStatus[] = ["queued", "running", "completed", "failed", "cancelled"];
+
+export function isStatus(value: unknown): value is JobStatus {
+  return STATUSES.includes(value as JobStatus);
+}
+
+export function hasEnded(status: JobStatus): boolean {
+  return status !== "queued" && status !== "running";
+}

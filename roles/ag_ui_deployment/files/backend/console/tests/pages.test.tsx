@@ -1,0 +1,425 @@
+// @vitest-environment happy-dom
+
+/** The pages in a document, with a backend that answers as the real one does. */
+
+import { render } from "preact";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import type { JsonObject } from "../src/lib/untrusted";
+import { answer, gap, JOB, runError, runStarted, snapshot, toolCall, toolResult } from "./events";
+
+const MARKUP = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>';
+const USER = { id: "7f1d0a0e-6a3c-4f70-8f61-3d2f6a1c0001", email: "alice@shield.test", role: "admin" };
+const ADMIN = { "jobs:read": "everything", "tools:query": "everything", "tools:write": "everything", "admin:stream": "everything" };
+const VIEWER = { "jobs:read": "own", "tools:query": "workspace" };
+
+type Handler = (request: { method: string; path: string; query: URLSearchParams; body: JsonObject }) => Response | undefined;
+
+let handlers: Handler[];
+let requests: string[];
+let streams: FakeStream[];
+let loggedIn: boolean;
+let permissions: Record<string, string>;
+
+class FakeStream extends EventTarget {
+  readyState = 0;
+  onopen: (() => void) | null = null;
+  onerror: (() => void) | null = null;
+
+  constructor(readonly url: string) {
+    super();
+    streams.push(this);
+  }
+
+  close(): void {
+    this.readyState = 2;
+  }
+
+  send(...events: readonly JsonObject[]): void {
+    for (const event of events) {
+      this.dispatchEvent(Object.assign(new Event(event["type"] as string), { data: JSON.stringify(event), lastEventId: "" }));
+    }
+  }
+}
+
+const problem = (status: number, slug: string, errors?: unknown): Response =>
+  Response.json({ type: `urn:shield-ag-ui:problem:${slug}`, title: `Title of ${slug}`, status, detail: `Detail of ${slug}.`, errors }, { status });
+
+function job(id: string, changed: JsonObject = {}): JsonObject {
+  const times = { created_at: "2026-11-30T10:00:00Z", updated_at: "2026-11-30T10:00:00Z", completed_at: null };
+  return { id, owner_id: USER.id, owner_name: "Alice", subject: `about ${id}`, workspace: "default", kind: "crawl", status: "running", percent: 40, error: null, result: null, ...times, ...changed };
+}
+
+/** What every page asks for. */
+const common: Handler = ({ method, path }) => {
+  if (path === "/auth/me") return loggedIn ? Response.json(USER) : problem(401, "not-authenticated");
+  if (path === "/auth/refresh") return problem(401, "not-authenticated");
+  if (path === "/api/permissions") {
+    if (!loggedIn) return problem(401, "not-authenticated");
+    return Response.json({ matrix: {}, tools: {}, everywhere: false, workspaces: [{ workspace: "default", role: "admin", permissions }] });
+  }
+  if (path === "/auth/logout" && method === "POST") {
+    loggedIn = false;
+    return new Response(null, { status: 204 });
+  }
+  return undefined;
+};
+
+async function open(address: string): Promise<void> {
+  window.history.replaceState(null, "", address);
+  const { App } = await import("../src/app");
+  const { startSession } = await import("../src/session");
+  await startSession();
+  render(<App />, document.getElementById("app")!);
+}
+
+const text = (): string => document.body.textContent ?? "";
+const find = <E extends Element = HTMLElement>(selector: string): E => {
+  const found = document.querySelector<E>(selector);
+  if (!found) throw new Error(`no ${selector} in ${document.body.innerHTML}`);
+  return found;
+};
+const button = (name: string): HTMLButtonElement => {
+  const found = [...document.querySelectorAll("button")].find((each) => each.textContent?.trim() === name || each.getAttribute("aria-label") === name);
+  if (!found) throw new Error(`no button ${name} in ${text()}`);
+  return found;
+};
+const input = (label: string): HTMLInputElement => {
+  const found = [...document.querySelectorAll("label")].find((each) => each.textContent === label);
+  return find<HTMLInputElement>(`#${CSS.escape(found?.htmlFor ?? label)}`);
+};
+async function type(label: string, value: string): Promise<void> {
+  const field = input(label);
+  field.value = value;
+  field.dispatchEvent(new Event("input", { bubbles: true }));
+  // Rendered, as it is before the next key.
+  await new Promise((resolve) => setTimeout(resolve));
+}
+const submit = (): void => void find("form").dispatchEvent(new Event("submit", { bubbles: true, cancelable: true }));
+const shows = (expected: string): Promise<void> => vi.waitFor(() => expect(text()).toContain(expected));
+
+beforeEach(() => {
+  handlers = [];
+  requests = [];
+  streams = [];
+  loggedIn = true;
+  permissions = ADMIN;
+  vi.resetModules();
+  document.body.innerHTML = '<div id="app"></div>';
+  vi.stubGlobal("EventSource", FakeStream);
+  vi.stubGlobal("fetch", async (target: Request | string, init?: RequestInit) => {
+    const request = new Request(new URL(typeof target === "string" ? target : target.url, window.location.origin), typeof target === "string" ? init : target);
+    const url = new URL(request.url);
+    const body = (await request.text()) || "{}";
+    requests.push(`${request.method} ${url.pathname}${url.search}`);
+    const asked = { method: request.method, path: url.pathname, query: url.searchParams, body: JSON.parse(body) as JsonObject };
+    for (const handler of [...handlers, common]) {
+      const response = handler(asked);
+      if (response) return response;
+    }
+    return problem(404, "not-found");
+  });
+});
+
+afterEach(() => {
+  render(null, document.getElementById("app")!);
+  expect((window as { hacked?: unknown }).hacked).toBeUndefined();
+  vi.unstubAllGlobals();
+});
+
+describe("the login", () => {
+  it("leads back to the page that was asked for, with a second factor where the account has one", async () => {
+    loggedIn = false;
+    const bodies: JsonObject[] = [];
+    handlers.push(({ path, body }) => {
+      if (path !== "/auth/login") return undefined;
+      bodies.push(body);
+      if (!body["otp"]) return problem(401, "second-factor-required");
+      if (body["otp"] !== "123456") return problem(401, "second-factor-rejected");
+      loggedIn = true;
+      return Response.json({ token_type: "cookie", expires_in: 1800, refresh_expires_in: 28800 });
+    });
+    await open("/console/mine");
+    await shows("Forgot your password?");
+    expect(window.location.search).toBe("?next=%2Fconsole%2Fmine");
+    await type("Email address", USER.email);
+    await type("Password", "correct horse");
+    submit();
+    await shows("has a second factor");
+    expect(document.activeElement).toBe(input("Code of your authenticator"));
+    await type("Code of your authenticator", "000 000");
+    submit();
+    await shows("This code is wrong or was used before");
+    await type("Code of your authenticator", "123 456");
+    submit();
+    await vi.waitFor(() => expect(window.location.pathname).toBe("/console/mine"));
+    await shows("Log out everywhere");
+    expect(bodies.at(-1)).toEqual({ email: USER.email, password: "correct horse", cookies: true, otp: "123456" });
+    expect(document.activeElement?.textContent).toBe("Mine");
+  });
+
+  it("says why it is refused", async () => {
+    loggedIn = false;
+    handlers.push(({ path }) => (path === "/auth/login" ? problem(401, "wrong-credentials") : undefined));
+    await open("/console/login");
+    await shows("Forgot your password?");
+    submit();
+    await shows("Title of wrong-credentials");
+  });
+
+  it("comes after the logout", async () => {
+    await open("/console/mine");
+    await shows("Log out everywhere");
+    button("Log out").click();
+    await shows("Forgot your password?");
+    expect(requests).toContain("POST /auth/logout?everywhere=false");
+  });
+});
+
+describe("the navigation", () => {
+  it.each([
+    [ADMIN, ["Live", "Start", "Stream", "Mine"]],
+    [VIEWER, ["Live", "Start", "Mine"]],
+  ])("has what the caller may use", async (granted, expected) => {
+    permissions = granted;
+    await open("/console/mine");
+    await shows("Log out everywhere");
+    expect([...document.querySelectorAll("nav a")].map((link) => link.textContent)).toEqual(expected);
+    expect(find("nav [aria-current=page]").textContent).toBe("Mine");
+  });
+
+  it("knows no other page", async () => {
+    await open("/console/nothing");
+    await shows("There is no such page");
+  });
+});
+
+describe("the page Live", () => {
+  const list: Handler = ({ path, query }) => {
+    if (path === "/api/jobs/counts") return Response.json({ queued: 0, running: 2, completed: 7, failed: 0, cancelled: 0 });
+    if (path !== "/api/jobs") return undefined;
+    const jobs = [job("one"), job("two", { subject: MARKUP, kind: MARKUP, owner_name: MARKUP, workspace: MARKUP })];
+    return Response.json({ items: query.get("status") === "failed" ? [] : jobs, next_cursor: null });
+  };
+
+  it("shows jobs, moves them with events, and shows markup as text", async () => {
+    handlers.push(list);
+    await open("/console/");
+    await shows("about one");
+    streams[0]!.onopen?.();
+    await shows("Connected");
+    streams[0]!.send(snapshot({ status: "running", percent: 77, latest: { message: MARKUP, pages_crawled: 3, pages_total: 9 } }, { job: "one", at: Date.now() }));
+    await shows("77 %");
+    expect(text()).toContain("3/9 pages");
+    expect(text()).toContain(MARKUP);
+    expect(document.querySelector("img, main script")).toBeNull();
+    expect(find("[role=table]").getAttribute("aria-rowcount")).toBe("3");
+    expect(button("Completed7")).toBeTruthy();
+  });
+
+  it("keeps the filters in the address", async () => {
+    handlers.push(list);
+    await open("/console/live?kind=crawl");
+    await shows("about one");
+    button("Failed0").click();
+    await shows("No job matches these filters");
+    expect(window.location.search).toBe("?status=failed&kind=crawl");
+    expect(requests.some((request) => request.startsWith("GET /api/jobs?status=failed&kind=crawl"))).toBe(true);
+    button("Show all jobs").click();
+    await shows("about one");
+    expect(window.location.search).toBe("");
+  });
+
+  it("says that it reconnects, that it has resumed, and that events are missing", async () => {
+    handlers.push(list);
+    await open("/console/live");
+    await shows("about one");
+    const stream = streams[0]!;
+    stream.onopen?.();
+    stream.dispatchEvent(Object.assign(new Event("RAW"), { data: "{}", lastEventId: "5-0" }));
+    stream.onerror?.();
+    await shows("Reconnecting since");
+    stream.onopen?.();
+    await shows("Connection resumed");
+    stream.send(gap({ after: "1763856000000-0", before: "1763856003000-0", reason: "trimmed", message: MARKUP }));
+    await shows("Some events are missing between");
+    button("Dismiss").click();
+    await vi.waitFor(() => expect(text()).not.toContain("Some events are missing"));
+  });
+
+  it("says what is wrong if the list cannot be read", async () => {
+    handlers.push(({ path }) => (path === "/api/jobs" ? problem(503, "database-unavailable") : undefined));
+    await open("/console/live");
+    await shows("Title of database-unavailable");
+    handlers.unshift(list);
+    button("Try again").click();
+    await shows("about one");
+  });
+});
+
+describe("the page of a job", () => {
+  const address = `/console/jobs/${JOB}`;
+  const details: Handler = ({ method, path }) => {
+    if (path === `/api/jobs/${JOB}`) return Response.json(job(JOB));
+    if (path === `/api/jobs/${JOB}/history`) {
+      const stored = { id: "1-0", event_id: "h1", type: "job:queued", occurred_at: "2026-11-30T10:00:00Z", data: { message: MARKUP }, metadata: {} };
+      return Response.json({ items: [stored], next_cursor: null });
+    }
+    if (path === `/api/jobs/${JOB}/cancel` && method === "POST") return problem(409, "cannot-cancel");
+    return undefined;
+  };
+
+  it("shows its timeline, its tool calls and its answer as text", async () => {
+    handlers.push(details);
+    await open(address);
+    await shows(`about ${JOB}`);
+    streams[0]!.send(
+      runStarted(),
+      ...toolCall("c1", MARKUP, { url: MARKUP }, { at: 1_000 }),
+      toolResult("c1", { answer: MARKUP }, { at: 3_000 }),
+      ...answer(MARKUP),
+      runError(MARKUP),
+    );
+    await shows("2.0 s");
+    await vi.waitFor(() => expect(document.querySelectorAll(".timeline li").length).toBeGreaterThan(2));
+    expect(find(".answer").textContent).toBe(MARKUP);
+    expect(find(".calls .mono").textContent).toBe(MARKUP);
+    expect(document.querySelector("img, main script")).toBeNull();
+    expect(streams[0]!.readyState).toBe(2);
+    await vi.waitFor(() => expect(requests.filter((request) => request.includes("/history")).length).toBe(2), 4_000);
+  });
+
+  it("asks before it cancels, and says why it cannot", async () => {
+    handlers.push(details);
+    await open(address);
+    await shows("Cancel the job");
+    button("Cancel the job").click();
+    await shows("It cannot be resumed.");
+    expect(requests.some((request) => request.includes("/cancel"))).toBe(false);
+    find<HTMLButtonElement>("dialog .button-danger").click();
+    await shows("Title of cannot-cancel. Detail of cannot-cancel.");
+    expect(document.querySelector("dialog")).toBeNull();
+  });
+
+  it("does not offer to cancel to those who may not", async () => {
+    permissions = VIEWER;
+    handlers.push(details);
+    await open(address);
+    await shows(`about ${JOB}`);
+    expect(text()).not.toContain("Cancel the job");
+  });
+
+  it("says that there is no such job", async () => {
+    handlers.push(({ path }) => (path.startsWith("/api/jobs/") ? problem(404, "job-not-found") : undefined));
+    await open(address);
+    await shows("Title of job-not-found");
+  });
+});
+
+describe("the page Start", () => {
+  const schema = { type: "object", required: ["url"], properties: { url: { type: "string", format: "uri", title: "Url" }, max_pages: { type: "integer", default: 10, maximum: 50, title: "Max Pages" } } };
+  const tools: Handler = ({ path }) =>
+    path === "/api/tools"
+      ? Response.json({ items: [{ name: "crawl_web", title: "Crawl", description: MARKUP, writes: true, starts_job: true, input_schema: schema }] })
+      : undefined;
+
+  it("shows errors at the field, its own and those of the server, and leads to the job", async () => {
+    handlers.push(tools, ({ path, body }) => {
+      if (path !== "/api/tools/crawl_web") return undefined;
+      const url = (body["arguments"] as JsonObject)["url"];
+      if (url !== "https://example.org/") return problem(422, "invalid-request", [{ field: "body.arguments.url", message: "is no public host" }]);
+      return Response.json({ status: "accepted", id: JOB, job_id: JOB, workspace: "default", job: "", events: "" }, { status: 202 });
+    });
+    await open("/console/start");
+    await shows("Crawl a web site");
+    submit();
+    await shows("Fill this in.");
+    await vi.waitFor(() => expect(document.activeElement).toBe(input("Url")));
+    expect(input("Url").getAttribute("aria-invalid")).toBe("true");
+    await type("Url", "http://localhost/");
+    submit();
+    await shows("is no public host");
+    await type("Url", "https://example.org/");
+    submit();
+    await vi.waitFor(() => expect(window.location.pathname).toBe(`/console/jobs/${JOB}`));
+  });
+});
+
+describe("the page Stream", () => {
+  it("replays a dead letter after a question", async () => {
+    const letter = { id: "5-0", reason: MARKUP, fields: MARKUP, created_at: "2026-11-30T10:00:00Z", closed_at: null, closed_how: null, closed_by: null, replayed_as: null };
+    handlers.push(({ path }) => {
+      if (path === "/admin/stream") return Response.json({ stream: "shield:events", length: 12_345, first_id: "1763856000000-0", last_id: null, group: null, open_dead_letters: 1 });
+      if (path === "/admin/stream/dead-letters") return Response.json({ items: [letter], next_cursor: null });
+      if (path === "/admin/stream/dead-letters/5-0/replay") return Response.json({ ...letter, closed_at: "2026-11-30T11:00:00Z", closed_how: "replayed", closed_by: "alice", replayed_as: "9-0" });
+      return undefined;
+    });
+    await open("/console/stream");
+    await shows("12,345");
+    await shows(MARKUP);
+    button("Replay 5-0").click();
+    await shows("Publish this entry again?");
+    button("Publish it again").click();
+    await shows("replayed by alice");
+    expect(document.querySelector("img, main script")).toBeNull();
+  });
+});
+
+describe("the page Mine", () => {
+  it("sets up a second factor with a QR code, and shows the recovery codes", async () => {
+    handlers.push(({ method, path, body }) => {
+      if (path === "/auth/mfa" && method === "GET") return Response.json({ enabled: false, recovery_codes_left: 0 });
+      if (path === "/auth/mfa/setup") return Response.json({ secret: "JBSWY3DPEHPK3PXP", otpauth_uri: "otpauth://totp/Shield:alice?secret=JBSWY3DPEHPK3PXP" });
+      if (path === "/auth/mfa/confirm" && body["code"] === "123456") return Response.json({ recovery_codes: ["aaaa-bbbb", "cccc-dddd"] });
+      if (path === "/auth/sessions") return Response.json({ items: [], next_cursor: null });
+      return undefined;
+    });
+    await open("/console/mine");
+    await shows("Set up a second factor");
+    button("Set up a second factor").click();
+    await shows("Your password");
+    await type("Your password", "correct horse");
+    [...document.querySelectorAll("form")].at(-1)!.dispatchEvent(new Event("submit", { bubbles: true, cancelable: true }));
+    await shows("JBSW Y3DP EHPK 3PXP");
+    expect(find(".qr-code path").getAttribute("d")!.length).toBeGreaterThan(1_000);
+    await type("Code", "123 456");
+    [...document.querySelectorAll("form")].at(-1)!.dispatchEvent(new Event("submit", { bubbles: true, cancelable: true }));
+    await shows("aaaa-bbbb");
+  });
+});
+
+describe("the pages of links in mails", () => {
+  it.each([
+    ["/console/register", "/auth/register", { invitation: "t0ken", password: "correct horse" }, 201],
+    ["/console/verify-email", "/auth/verify-email", { token: "t0ken", password: "correct horse" }, 201],
+    ["/console/reset-password", "/auth/password/reset", { token: "t0ken", password: "correct horse" }, 204],
+  ])("%s sends the token and the new password", async (address, path, expected, status) => {
+    loggedIn = false;
+    const bodies: JsonObject[] = [];
+    handlers.push((request) => {
+      if (request.path !== path) return undefined;
+      bodies.push(request.body);
+      if (bodies.length === 1) return problem(422, "password-rejected", [{ field: "body.password", message: "is easy to guess" }]);
+      return status === 204 ? new Response(null, { status }) : Response.json(USER, { status });
+    });
+    await open(`${address}#token=t0ken`);
+    await shows("New password, again");
+    expect(window.location.hash).toBe("");
+    await type("New password", "correct horse");
+    await type("New password, again", "another");
+    submit();
+    await shows("This is not the same password");
+    expect(bodies).toEqual([]);
+    await type("New password, again", "correct horse");
+    submit();
+    await shows("is easy to guess");
+    submit();
+    await vi.waitFor(() => expect(find("a.button").textContent).toBe("Log in"));
+    expect(bodies.at(-1)).toEqual(expected);
+  });
+
+  it("ask for the whole link if it has no token", async () => {
+    loggedIn = false;
+    await open("/console/reset-password");
+    await shows("This link is not complete");
+  });
+});

@@ -1,0 +1,106 @@
+"""Files of uploads: their lock, and errors of the file system."""
+
+import asyncio
+import errno
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from src.services.uploads.errors import (
+    UploadLockedError,
+    UploadNotFoundError,
+    UploadsFullError,
+    UploadStorageError,
+)
+from src.services.uploads.storage import UploadStorage
+
+
+@pytest.fixture
+async def storage(tmp_path: Path) -> AsyncIterator[UploadStorage]:
+    one = UploadStorage(tmp_path)
+    yield one
+    one.close()
+
+
+@pytest.fixture
+async def other(tmp_path: Path) -> AsyncIterator[UploadStorage]:
+    """The storage of another instance."""
+    one = UploadStorage(tmp_path)
+    yield one
+    one.close()
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (errno.ENOSPC, UploadsFullError),
+        (errno.EDQUOT, UploadsFullError),
+        (errno.EACCES, UploadStorageError),
+        (errno.EIO, UploadStorageError),
+    ],
+)
+async def test_errors_of_the_file_system_are_told_apart(
+    storage: UploadStorage, number: int, expected: type[Exception]
+) -> None:
+    def fail() -> None:
+        raise OSError(number, "as the file system says")
+
+    with pytest.raises(UploadStorageError) as caught:
+        await storage.run(fail)
+    assert type(caught.value) is expected
+
+
+async def test_lock_excludes_other_instances_until_it_is_released(
+    storage: UploadStorage, other: UploadStorage
+) -> None:
+    upload_id = uuid4()
+    await storage.create(upload_id)
+    async with storage.locked(upload_id) as file:
+        await file.append([b"a", b"", b"bc"], None)
+        with pytest.raises(UploadLockedError):
+            async with other.locked(upload_id):
+                pass
+    async with other.locked(upload_id) as file:
+        assert await file.size() == 3
+
+
+async def test_missing_file_is_not_made(storage: UploadStorage, tmp_path: Path) -> None:
+    with pytest.raises(UploadNotFoundError):
+        async with storage.locked(uuid4()):
+            pass
+    assert not any(tmp_path.iterdir())  # noqa: ASYNC240 - a local directory
+
+
+async def test_cancelled_caller_waits_for_the_file_system(storage: UploadStorage) -> None:
+    """The file would otherwise be closed while a thread writes to it."""
+    began, goes_on, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def write() -> None:
+        began.set()
+        goes_on.wait(10)
+        ended.set()
+
+    task = asyncio.create_task(storage.run(write))
+    await asyncio.to_thread(began.wait, 10)
+    task.cancel()
+    await asyncio.sleep(0)
+    assert not task.done()
+    goes_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended.is_set()
+
+
+async def test_final_name_is_given_once(
+    storage: UploadStorage, other: UploadStorage, tmp_path: Path
+) -> None:
+    upload_id = uuid4()
+    await storage.create(upload_id)
+    assert await storage.publish(upload_id, "markdown")
+    assert await other.publish(upload_id, "markdown")
+    assert [path.name for path in tmp_path.iterdir()] == [f"{upload_id}.md"]  # noqa: ASYNC240 - a local directory
+    await storage.remove(upload_id)
+    assert not await other.publish(upload_id, "markdown")
