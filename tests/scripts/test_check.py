@@ -201,6 +201,17 @@ def test_a_part_that_fails_beside_another_fails_the_run(scenarios: Checkout) -> 
     assert re.search(r"resilience .* FAILED", done.stdout)
 
 
+def test_a_part_that_does_not_end_is_ended_at_the_limit(scenarios: Checkout) -> None:
+    """The end of its output is printed, because the machine of a CI run may be gone afterwards."""
+    scenarios.stub("molecule", 'echo "this is $3"; exec sleep 600')
+    done = scenarios.run("env", "AG_UI_TEST_LIMIT=3", "script/test", "default", "resilience")
+    assert done.returncode == 1
+    for part in ("default", "resilience"):
+        assert f"{part} has not ended after 3 s" in done.stdout
+        assert f"this is {part}" in done.stdout
+        assert re.search(rf"{part} .* FAILED", done.stdout)
+
+
 def test_failures_are_repeated_at_the_end(scenarios: Checkout) -> None:
     scenarios.stub(
         "molecule",
