@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from tests.shield import Entry, Publisher
 
 BACKLOG = 100_000
-STORED_WITHIN = 60.0
-CAUGHT_UP_WITHIN = 120.0
+STALLED_AFTER = 60.0
 MEMORY_TOLERANCE = 96.0
 """MiB. An instance that kept the whole backlog would grow by about 250."""
 MEBIBYTE = 1024 * 1024
@@ -38,7 +37,6 @@ def test_backlog_of_100000_events_is_stored_and_delivered(
         cuts_streams=True,
         maxlen=2 * BACKLOG,
         clients=ClientCounts(all=2, users=23),
-        recovers_within=CAUGHT_UP_WITHIN,
         memory_tolerance=MEMORY_TOLERANCE,
     ) as experiment:
         with site.dev.stopped("ag-ui.target"):
@@ -46,7 +44,12 @@ def test_backlog_of_100000_events_is_stored_and_delivered(
             for _ in range(BACKLOG // 500):
                 experiment.load.publish_all(Job().all_events(500))
         watch = Stopwatch()
-        eventually(lambda: site.group()["lag"] < 100, "the backlog stored", within=STORED_WITHIN)
+        eventually(
+            lambda: site.group()["lag"] < 100,
+            "the backlog stored",
+            within=STALLED_AFTER,
+            progress=lambda: site.group()["last-delivered-id"],
+        )
         figures.record("backlog_stored_per_second", BACKLOG / watch.seconds, "1/s")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.scenarios.support.delivery_checks import (
@@ -81,7 +82,6 @@ class Experiment:
     name: str
     load: Load
     subscriptions: list[Subscription]
-    recovers_within: float = RECOVERED_WITHIN
     started_at: float = field(default_factory=time.time)
     lost: list[Published] = field(default_factory=list)
     """Events that Redis accepted and PostgreSQL never received; set after the block."""
@@ -121,22 +121,40 @@ class Experiment:
 
     def wait_until_received(self, count: int, *, within: float) -> None:
         """Wait until every browser has received the first `count` events."""
-
-        def seen() -> bool:
-            published, clients_behind = len(self.load.log), self.clients_behind(count)
-            assert published >= count, f"only {published} published"
-            assert not clients_behind, (
-                f"{len(clients_behind)} behind: {self._stats_of(clients_behind[:3])}"
-            )
-            return True
-
         eventually(
-            seen,
+            partial(self._have_received, count),
             f"{count} events received by every client",
             within=within,
             every=0.2,
             ignoring=(AssertionError,),
         )
+
+    def wait_until_caught_up(self, count: int, *, stalled_after: float) -> None:
+        """Wait until every browser has received the first `count` events.
+
+        Args:
+            count: The number of events.
+            stalled_after: Seconds without an event for the browsers that are behind.
+        """
+        eventually(
+            partial(self._have_received, count),
+            f"{count} events received by every client",
+            within=stalled_after,
+            every=0.2,
+            ignoring=(AssertionError,),
+            progress=lambda: {
+                name: stats["newest"]
+                for name, stats in self._stats_of(self.clients_behind(count)).items()
+            },
+        )
+
+    def _have_received(self, count: int) -> bool:
+        published, clients_behind = len(self.load.log), self.clients_behind(count)
+        assert published >= count, f"only {published} published"
+        assert not clients_behind, (
+            f"{len(clients_behind)} behind: {self._stats_of(clients_behind[:3])}"
+        )
+        return True
 
     def _stats_of(self, names: Collection[str]) -> dict[str, Any]:
         return {name: stats for name, stats in self.load_clients.stats().items() if name in names}
@@ -177,13 +195,13 @@ class Experiment:
     def wait_until_recovered(self) -> None:
         """After the fault: wait until all browsers are up to date and all events are stored."""
         watch = Stopwatch()
-        self.wait_until_received(
-            len(self.load.log) + EVENTS_FOR_EVERY_VIEW, within=self.recovers_within
+        self.wait_until_caught_up(
+            len(self.load.log) + EVENTS_FOR_EVERY_VIEW, stalled_after=RECOVERED_WITHIN
         )
         self.site.wait_until_healthy(within=RECOVERED_WITHIN)
         self.figures.record(f"recovery_{self.name}", watch.seconds, "s")
         self.load.finish()
-        self.wait_until_received(len(self.load.log), within=RECOVERED_WITHIN)
+        self.wait_until_caught_up(len(self.load.log), stalled_after=RECOVERED_WITHIN)
         self.site.wait_until_caught_up(within=STORED_WITHIN)
         eventually(
             lambda: counted(self.site)["ag_ui_group_lag"] == 0,
@@ -249,7 +267,6 @@ class ExperimentFactory:
         maxlen: int = MAXLEN,
         per_second: float = EVENTS_PER_SECOND,
         clients: ClientCounts = ClientCounts(),
-        recovers_within: float = RECOVERED_WITHIN,
         memory_tolerance: float = MEMORY_TOLERANCE,
     ) -> Iterator[Experiment]:
         """Run the load with connected browsers; the fault must be over at the end of the block.
@@ -263,7 +280,6 @@ class ExperimentFactory:
             maxlen: The maximum length of the stream.
             per_second: The rate of events.
             clients: The number of browsers.
-            recovers_within: Seconds for the browsers to catch up after the fault.
             memory_tolerance: MiB by which an instance may have grown.
         """
         site, load_clients = self._site, self._load_clients
@@ -282,9 +298,7 @@ class ExperimentFactory:
         ):
             stack.callback(load_clients.close)
             subscriptions = _subscriptions(clients, load.longest.id, admin, user, other)
-            experiment = Experiment(
-                site, load_clients, self._figures, name, load, subscriptions, recovers_within
-            )
+            experiment = Experiment(site, load_clients, self._figures, name, load, subscriptions)
             connected_at = experiment.connect_clients()
             yield experiment
             experiment.wait_until_recovered()

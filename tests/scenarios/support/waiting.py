@@ -15,13 +15,14 @@ class TooLate(AssertionError):  # noqa: N818 - the name describes the failure
     """A condition did not become true in time."""
 
 
-def eventually(
+def eventually(  # noqa: PLR0913 - keyword arguments
     check: Callable[[], T],
     what: str,
     *,
     within: float,
     every: float = 0.1,
     ignoring: tuple[type[Exception], ...] = (),
+    progress: Callable[[], object] = lambda: None,
 ) -> T:
     """Poll `check` and return its first true result.
 
@@ -31,12 +32,14 @@ def eventually(
         within: Deadline in seconds.
         every: Poll interval in seconds.
         ignoring: Exceptions that count as not yet true.
+        progress: Each change of its result moves the deadline: a busy machine is slow, not stuck.
 
     Raises:
         TooLate: With the last result or error, after the deadline.
     """
     deadline = time.monotonic() + within
     last: object = None
+    position = progress()
     while True:
         try:
             result = check()
@@ -46,6 +49,8 @@ def eventually(
             if result:
                 return result
             last = result
+        if (now_at := progress()) != position:
+            position, deadline = now_at, time.monotonic() + within
         if time.monotonic() >= deadline:
             raise TooLate(f"{what}: not within {within:g} s; last: {last!r}")
         time.sleep(every)
