@@ -18,6 +18,7 @@ const PAGES: Record<RouteName, Loader> = {
   live: () => import("./live/live-page"),
   job: () => import("./job/job-page"),
   start: () => import("./start/start-page"),
+  agent: () => import("./agent/agent-page"),
   stream: () => import("./stream/stream-page"),
   mine: () => import("./mine/mine-page"),
   login: () => import("./account/login-page"),

@@ -20,16 +20,10 @@ describe("the run of a job", () => {
         name: "lightrag_query",
         args: '{"query":"why?"}',
         result: '{"result":{"answer":"because"}}',
-        failed: false,
         startedAt: 1_000,
         endedAt: 3_500,
       },
     ]);
-  });
-
-  it("knows a call that failed by the error in its result", () => {
-    const run = folded([...call, toolResult("c1", { error: "no such index" })]);
-    expect(run.calls.get("c1")!.failed).toBe(true);
   });
 
   it("appends nothing twice when parts come again after a reconnect", () => {

@@ -13,6 +13,10 @@ export type Tool = Schemas["ToolInfo"];
 export type SessionInfo = Schemas["SessionInfo"];
 export type StreamReport = Schemas["StreamReport"];
 export type DeadLetter = Schemas["DeadLetter"];
+export type Thread = Schemas["Thread"];
+export type ThreadSummary = Schemas["ThreadSummary"];
+export type RunStatus = Schemas["RunStatus"];
+export type RunInput = Schemas["RunInput"];
 
 /** A stored event of a job. */
 export interface StoredEvent {

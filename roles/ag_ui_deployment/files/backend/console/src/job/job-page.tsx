@@ -5,7 +5,6 @@ import { hasEnded } from "../api/types";
 import { asWords, formatClock, formatDateTime, formatDuration, formatNumber, isoTime } from "../lib/format";
 import { useAction, useStore } from "../lib/hooks";
 import { href } from "../lib/router";
-import { parseJson } from "../lib/untrusted";
 import type { LiveJob } from "../live/live-job";
 import { may, session } from "../session";
 import { Connection } from "../ui/connection";
@@ -25,6 +24,7 @@ import {
   Spinner,
   StatusBadge,
 } from "../ui/parts";
+import { ToolCallDetails } from "../ui/tool-call";
 import { JobModel } from "./model";
 import type { Step, ToolCall } from "./run";
 import { entriesOf, type Entry, merged, toneOf } from "./timeline";
@@ -188,35 +188,17 @@ function ToolCalls({ calls }: { calls: readonly ToolCall[] }) {
       <ul class="calls">
         {calls.map((call) => (
           <li key={call.id}>
-            <details>
-              <summary>
-                <span class="mono">{call.name}</span>
-                <StatusBadge status={call.endedAt === null ? "running" : call.failed ? "failed" : "completed"} />
-                <span class="faint">
-                  <Duration from={call.startedAt} to={call.endedAt} />
-                </span>
-              </summary>
-              <div class="call-data">
-                <h3>Arguments</h3>
-                <Json value={readable(call.args)} label={`Arguments of ${call.name}`} />
-                {call.result !== null && (
-                  <>
-                    <h3>Result</h3>
-                    <Json value={readable(call.result)} label={`Result of ${call.name}`} />
-                  </>
-                )}
-              </div>
-            </details>
+            <ToolCallDetails
+              call={call}
+              status={call.endedAt === null ? "running" : "completed"}
+              startedAt={call.startedAt}
+              endedAt={call.endedAt}
+            />
           </li>
         ))}
       </ul>
     </Card>
   );
-}
-
-/** JSON as a value, to be indented; any other text as it is. */
-function readable(text: string): unknown {
-  return parseJson(text) ?? text;
 }
 
 function Timeline({ entries, from }: { entries: readonly Entry[]; from: number }) {

@@ -1,6 +1,6 @@
 /** One job in detail, folded from the AG-UI events of its stream. */
 
-import { asObject, asText, type JsonObject, parseJson } from "../lib/untrusted";
+import { asObject, asText, type JsonObject } from "../lib/untrusted";
 import { gapOf, type Gap } from "../live/gap";
 import { applyEvent, dataOf, describe, type LiveJob } from "../live/live-job";
 
@@ -10,7 +10,6 @@ export interface ToolCall {
   /** JSON as text. */
   readonly args: string;
   readonly result: string | null;
-  readonly failed: boolean;
   readonly startedAt: number;
   readonly endedAt: number | null;
 }
@@ -80,7 +79,6 @@ function callsAfter(calls: Run["calls"], event: JsonObject, at: number): Run["ca
         name: asText(event["toolCallName"]) ?? "tool",
         args: "",
         result: call?.result ?? null,
-        failed: call?.failed ?? false,
         startedAt: at,
         endedAt: call?.endedAt ?? null,
       });
@@ -88,9 +86,8 @@ function callsAfter(calls: Run["calls"], event: JsonObject, at: number): Run["ca
       return call ? put(calls, id, { ...call, args: (call.args + String(event["delta"] ?? "")).slice(0, TEXT_MAX) }) : calls;
     case "TOOL_CALL_RESULT": {
       const result = String(event["content"] ?? "");
-      const failed = Object.hasOwn(asObject(parseJson(result)), "error");
       const known = call ?? { id, name: "tool", args: "", startedAt: at };
-      return put(calls, id, { ...known, result, failed, endedAt: at });
+      return put(calls, id, { ...known, result, endedAt: at });
     }
     default:
       return calls;

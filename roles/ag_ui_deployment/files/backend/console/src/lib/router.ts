@@ -8,6 +8,7 @@ const ROUTES = {
   live: "/live",
   job: "/jobs/:id",
   start: "/start",
+  agent: "/agent",
   stream: "/stream",
   mine: "/mine",
   login: "/login",

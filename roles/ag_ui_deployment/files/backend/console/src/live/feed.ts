@@ -19,6 +19,8 @@ export const EVENT_TYPES = [
   "TEXT_MESSAGE_START",
   "TEXT_MESSAGE_CONTENT",
   "TEXT_MESSAGE_END",
+  "REASONING_MESSAGE_START",
+  "REASONING_MESSAGE_CONTENT",
 ] as const;
 
 /** Times are in milliseconds since 1970. */
@@ -140,7 +142,8 @@ export class Feed {
   #open(): void {
     this.#close();
     const { path } = this.#options;
-    const url = this.#lastId ? `${path}?last_event_id=${encodeURIComponent(this.#lastId)}` : path;
+    const separator = path.includes("?") ? "&" : "?";
+    const url = this.#lastId ? `${path}${separator}last_event_id=${encodeURIComponent(this.#lastId)}` : path;
     const source = (this.#options.createSource ?? ((address) => new EventSource(address) as Source))(url);
     this.#source = source;
     const current = (): boolean => this.#source === source;

@@ -8,7 +8,7 @@ import { Button, ProblemNotice } from "./parts";
 interface Entry {
   readonly route: RouteName;
   readonly label: string;
-  readonly icon: "live" | "start" | "stream" | "mine";
+  readonly icon: "live" | "start" | "agent" | "stream" | "mine";
   /** The permission without which the page shows nothing; none for pages of everybody. */
   readonly permission?: string;
 }
@@ -16,6 +16,7 @@ interface Entry {
 const ENTRIES: readonly Entry[] = [
   { route: "live", label: "Live", icon: "live", permission: "jobs:read" },
   { route: "start", label: "Start", icon: "start", permission: "tools:query" },
+  { route: "agent", label: "Agent", icon: "agent", permission: "agent:read" },
   { route: "stream", label: "Stream", icon: "stream", permission: "admin:stream" },
   { route: "mine", label: "Mine", icon: "mine" },
 ];
