@@ -5,11 +5,12 @@
 import { render } from "preact";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { JsonObject } from "../src/lib/untrusted";
+import { callArgs, callResult, callStart, framesOf, runError as agentRunError, runFinished as agentRunFinished, textDelta } from "./agent-events";
 import { answer, gap, JOB, runError, runStarted, snapshot, toolCall, toolResult } from "./events";
 
 const MARKUP = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>';
 const USER = { id: "7f1d0a0e-6a3c-4f70-8f61-3d2f6a1c0001", email: "alice@shield.test", role: "admin" };
-const ADMIN = { "jobs:read": "everything", "tools:query": "everything", "tools:write": "everything", "admin:stream": "everything" };
+const ADMIN = { "jobs:read": "everything", "agent:read": "everything", "agent:run": "everything", "tools:query": "everything", "tools:write": "everything", "admin:stream": "everything" };
 const VIEWER = { "jobs:read": "own", "tools:query": "workspace" };
 
 type Handler = (request: { method: string; path: string; query: URLSearchParams; body: JsonObject }) => Response | undefined;
@@ -177,7 +178,7 @@ describe("the login", () => {
 
 describe("the navigation", () => {
   it.each([
-    [ADMIN, ["Live", "Start", "Stream", "Mine"]],
+    [ADMIN, ["Live", "Start", "Agent", "Stream", "Mine"]],
     [VIEWER, ["Live", "Start", "Mine"]],
   ])("has what the caller may use", async (granted, expected) => {
     permissions = granted;
@@ -341,6 +342,164 @@ describe("the page Start", () => {
     await type("Url", "https://example.org/");
     submit();
     await vi.waitFor(() => expect(window.location.pathname).toBe(`/console/jobs/${JOB}`));
+  });
+});
+
+describe("the page Agent", () => {
+  const times = { created_at: "2026-11-30T10:00:00Z", updated_at: "2026-11-30T10:00:00Z" };
+  const summary = (id: string, changed: JsonObject = {}): JsonObject => ({ id, owner_id: USER.id, workspace: "default", title: `title of ${id}`, ...times, ...changed });
+  const run = (id: string, status: string): JsonObject => ({ id, thread_id: "t", workspace: "default", owner_id: USER.id, status, error: null, usage: null, started_at: times.created_at, ended_at: null });
+  const asked = { id: "q1", role: "user", content: MARKUP };
+  let thread: JsonObject;
+  let threads: JsonObject[];
+  let bodies: JsonObject[];
+
+  const api: Handler = ({ method, path, query, body }) => {
+    if (path === "/agent/threads") {
+      return query.get("cursor") ? Response.json({ items: [summary("old")], next_cursor: null }) : Response.json({ items: threads, next_cursor: "older" });
+    }
+    if (path === "/agent/threads/t" && method === "GET") return Response.json(thread);
+    if (path === "/agent/threads/t" && method === "DELETE") {
+      threads = [];
+      return new Response(null, { status: 204 });
+    }
+    if (path === "/agent/threads/t/title") {
+      threads = [summary("t", { title: body["title"] })];
+      return Response.json(threads[0]);
+    }
+    if (path.endsWith("/cancel")) {
+      bodies.push({ path });
+      return new Response(null, { status: 202 });
+    }
+    return undefined;
+  };
+  const composer = (): HTMLTextAreaElement => input("Message") as unknown as HTMLTextAreaElement;
+
+  beforeEach(() => {
+    thread = { ...summary("t"), messages: [asked], runs: [run("r1", "running")], active_run_id: "r1", next_cursor: null, earlier: null };
+    threads = [summary("t"), summary("theirs", { owner_id: "someone" })];
+    bodies = [];
+    handlers.push(api);
+  });
+
+  it("shows an answer and its tool calls as they come, and markup as text", async () => {
+    await open("/console/agent?thread=t");
+    await vi.waitFor(() => expect(streams.length).toBe(1));
+    streams[0]!.onopen?.();
+    streams[0]!.send(textDelta("a1", `**Sharks** [x](javascript:window.hacked=1) ${MARKUP}`), callStart("c1", MARKUP, "a1"), callArgs("c1", '{"url": "https'));
+    await vi.waitFor(() => expect(find(".reply strong").textContent).toBe("Sharks"));
+    await shows('{"url": "https');
+    expect(find(".turns").getAttribute("aria-busy")).toBe("true");
+    expect(find(".question p").textContent).toBe(MARKUP);
+    streams[0]!.send(callArgs("c1", '://example.org/"}'), callResult("c1", JSON.stringify({ job_id: JOB, note: MARKUP })));
+    await shows("Open the job");
+    expect(find<HTMLAnchorElement>(".call a").pathname).toBe(`/console/jobs/${JOB}`);
+    streams[0]!.send(agentRunError(MARKUP, true));
+    await vi.waitFor(() => expect(find(".notice-error").textContent).toBe(MARKUP));
+    expect(find(".turns").getAttribute("aria-busy")).toBe("false");
+    expect(button("Answer again")).toBeTruthy();
+    expect(document.querySelector("img, main script, .reply a[href^=java]")).toBeNull();
+  });
+
+  it("stops a run, and says so", async () => {
+    await open("/console/agent?thread=t");
+    await shows("Thinking…");
+    button("Stop").click();
+    await shows("Stopping…");
+    expect(bodies).toEqual([{ path: "/agent/runs/r1/cancel" }]);
+    streams[0]!.send(agentRunFinished("r1", { type: "cancelled" }));
+    await shows("This answer was stopped.");
+    expect(button("Send")).toBeTruthy();
+  });
+
+  it("begins a conversation, which then has an address and a title", async () => {
+    let stream!: ReadableStreamDefaultController<Uint8Array>;
+    let refused = true;
+    handlers.unshift(({ path, body }) => {
+      const id = String(bodies[0]?.["threadId"]);
+      if (path === `/agent/threads/${id}`) return Response.json({ ...thread, ...summary(id, { title: "What swims?" }) });
+      if (path !== "/agent") return undefined;
+      bodies.push(body);
+      if (refused) return problem(429, "tokens-spent");
+      const answered = new ReadableStream<Uint8Array>({ start: (controller) => void (stream = controller) });
+      return new Response(answered, { headers: { "content-type": "text/event-stream" } });
+    });
+    await open("/console/agent");
+    await shows("Ask about what Shield knows");
+    const field = composer();
+    field.value = "What swims?";
+    field.dispatchEvent(new Event("input", { bubbles: true }));
+    await new Promise((resolve) => setTimeout(resolve));
+    field.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter", shiftKey: true, bubbles: true }));
+    expect(bodies).toEqual([]);
+    field.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter", bubbles: true, cancelable: true }));
+    await shows("Title of tokens-spent. Detail of tokens-spent.");
+    expect(composer().value).toBe("What swims?");
+    expect(window.location.search).toBe("");
+    refused = false;
+    button("Send").click();
+    await vi.waitFor(() => expect(window.location.search).toBe(`?thread=${String(bodies[1]!["threadId"])}`));
+    await vi.waitFor(() => expect(composer().value).toBe(""));
+    expect(document.activeElement).toBe(composer());
+    expect(find(".question p").textContent).toBe("What swims?");
+    await vi.waitFor(() => expect(find(".conversation h2").textContent).toBe("What swims?"));
+    stream.enqueue(new TextEncoder().encode(framesOf([textDelta("a1", "- *Sharks*")])));
+    await vi.waitFor(() => expect(find(".reply li em").textContent).toBe("Sharks"));
+    expect(streams).toEqual([]);
+  });
+
+  it("lists conversations, and those of others on request, which can be read only", async () => {
+    await open("/console/agent");
+    await shows("title of t");
+    expect(text()).not.toContain("title of theirs");
+    button("Show earlier ones").click();
+    await shows("title of old");
+    find<HTMLInputElement>("nav input[type=checkbox]").click();
+    await shows("title of theirs");
+    handlers.unshift(({ path }) => (path === "/agent/threads/theirs" ? Response.json({ ...thread, ...summary("theirs", { owner_id: "someone" }), runs: [] }) : undefined));
+    const { router } = await import("../src/lib/router");
+    router().go(find<HTMLAnchorElement>('a[href$="thread=theirs&owner=someone"]').getAttribute("href")!);
+    await shows("This is the conversation of another user");
+    expect(requests).toContain("GET /agent/threads/theirs?owner=someone&limit=500");
+    expect(document.querySelector("textarea")).toBeNull();
+    expect(find(".threads [aria-current=page]").textContent).toContain("title of theirs");
+  });
+
+  it("renames a conversation, and deletes it after a question", async () => {
+    thread = { ...thread, runs: [] };
+    await open("/console/agent?thread=t");
+    await vi.waitFor(() => button("Rename"));
+    button("Rename").click();
+    await vi.waitFor(() => expect(document.activeElement).toBe(input("Title")));
+    await type("Title", " About sharks ");
+    find(".rename").dispatchEvent(new Event("submit", { bubbles: true, cancelable: true }));
+    await vi.waitFor(() => expect(find(".conversation h2").textContent).toBe("About sharks"));
+    await vi.waitFor(() => expect(find(".thread-title").textContent).toBe("About sharks"));
+    button("Delete").click();
+    await shows("Delete this conversation?");
+    button("Delete the conversation").click();
+    await shows("No conversation yet.");
+    expect(window.location.search).toBe("");
+    await shows("New conversation");
+  });
+
+  it("shows in another tab what was begun in this one", async () => {
+    thread = { ...thread, messages: [], runs: [] };
+    await open("/console/agent?thread=t");
+    await shows("Ask about what Shield knows");
+    thread = { ...thread, messages: [asked], runs: [run("r2", "running")] };
+    const other = new BroadcastChannel("shield-agent");
+    other.postMessage("t");
+    await vi.waitFor(() => expect(streams.map(({ url }) => url)).toEqual(["/agent/runs/r2/events"]));
+    other.close();
+    expect(find(".question p").textContent).toBe(MARKUP);
+  });
+
+  it("offers nothing to those who may only read", async () => {
+    permissions = { "agent:read": "own" };
+    await open("/console/agent?thread=t");
+    await shows("You may not run the agent here.");
+    expect(document.querySelector("textarea, .conversation button")).toBeNull();
   });
 });
 

@@ -10,7 +10,7 @@ import { Button, Confirm, CopyButton, Field, Notice, ProblemNotice, SelectField,
 import { ToolCallDetails } from "../ui/tool-call";
 import { Markdown } from "./markdown";
 import { type Part, type Turn, turnsOf, withOutput } from "./messages";
-import type { AgentRun, CallTimes } from "./run";
+import type { AgentRun, CallTimes } from "./agent-run";
 import type { ThreadModel, ThreadState } from "./thread-model";
 
 const DEFAULT_WORKSPACE = "default";

@@ -9,7 +9,7 @@ import { Feed, type Source } from "../live/feed";
 import { loadSession } from "../session";
 import { askedAgain, forModel, idOf } from "./messages";
 import { ResponseSource } from "./response-source";
-import { type AgentRun, applyToAgentRun, newRun } from "./run";
+import { type AgentRun, applyToAgentRun, newRun } from "./agent-run";
 
 const PAGE = 500;
 /** More messages than the backend accepts in a run are not read. */
