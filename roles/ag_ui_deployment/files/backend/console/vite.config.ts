@@ -22,5 +22,9 @@ export default defineConfig({
       ]),
     ),
   },
-  test: { include: ["tests/**/*.test.{ts,tsx}"] },
+  test: {
+    include: ["tests/**/*.test.{ts,tsx}"],
+    // Its module for browsers, as in the built console.
+    alias: { "tus-js-client": "tus-js-client/lib.es5/browser/index.js" },
+  },
 });

@@ -1,7 +1,17 @@
 import { describe, expect, it } from "vitest";
-import { formatAge, formatClock, formatDateTime, formatDuration, isoTime, parseTime } from "../src/lib/format";
+import { formatAge, formatBytes, formatClock, formatDateTime, formatDuration, isoTime, parseTime } from "../src/lib/format";
 
 describe("formats", () => {
+  it.each([
+    [0, "0 B"],
+    [1_000, "1000 B"],
+    [1_536, "1.5 KiB"],
+    [20 * 1024 ** 2, "20 MiB"],
+    [3 * 1024 ** 4, "3072 GiB"],
+  ])("%i bytes as %s", (bytes, text) => {
+    expect(formatBytes(bytes)).toBe(text);
+  });
+
   it.each([
     [-5, "0.0 s"],
     [1_290, "1.2 s"],

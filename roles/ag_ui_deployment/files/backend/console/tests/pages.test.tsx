@@ -7,6 +7,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { JsonObject } from "../src/lib/untrusted";
 import { callArgs, callResult, callStart, framesOf, runError as agentRunError, runFinished as agentRunFinished, textDelta } from "./agent-events";
 import { answer, gap, JOB, runError, runStarted, snapshot, toolCall, toolResult } from "./events";
+import { TusServer } from "./tus-server";
 
 const MARKUP = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>';
 const USER = { id: "7f1d0a0e-6a3c-4f70-8f61-3d2f6a1c0001", email: "alice@shield.test", role: "admin" };
@@ -342,6 +343,76 @@ describe("the page Start", () => {
     await type("Url", "https://example.org/");
     submit();
     await vi.waitFor(() => expect(window.location.pathname).toBe(`/console/jobs/${JOB}`));
+  });
+});
+
+describe("the page Start, for a document", () => {
+  const path = { type: "string", maxLength: 1024 };
+  const properties = { file_path: { anyOf: [path, { type: "null" }], default: null, title: "File Path" }, upload_id: { anyOf: [{ type: "string" }, { type: "null" }], default: null, title: "Upload Id" } };
+  let server: TusServer;
+  let accepts: boolean;
+  let bodies: JsonObject[];
+
+  beforeEach(() => {
+    server = new TusServer();
+    accepts = true;
+    bodies = [];
+    vi.stubGlobal("XMLHttpRequest", server.XMLHttpRequest);
+    handlers.push(({ method, path: asked, body }) => {
+      if (asked === "/api/tools") return Response.json({ items: [{ name: "ingest_doc", title: "", description: "", writes: true, starts_job: true, input_schema: { type: "object", properties } }] });
+      if (method === "OPTIONS") return accepts ? new Response(null, { status: 204, headers: { "tus-max-size": "1048576" } }) : problem(404, "uploads-disabled");
+      if (asked !== "/api/tools/ingest_doc") return undefined;
+      bodies.push(body["arguments"] as JsonObject);
+      return Response.json({ status: "accepted", id: JOB, job_id: JOB, workspace: "default", job: "", events: "" }, { status: 202 });
+    });
+  });
+
+  it("uploads it, and starts with its id", async () => {
+    await open("/console/start");
+    await shows("At most 1 MiB.");
+    submit();
+    await shows("Choose a document, and wait until it is uploaded.");
+    const chosen = new File(["0123456789"], MARKUP, { lastModified: 1 });
+    const field = input("Document");
+    Object.defineProperty(field, "files", { value: [chosen] });
+    field.dispatchEvent(new Event("change", { bubbles: true }));
+    await vi.waitFor(() => expect(server.transfer).not.toBeNull());
+    server.move(4);
+    await shows("Uploading · 4 B of 10 B");
+    await vi.waitFor(() => expect(document.activeElement).toBe(button("Pause")));
+    button("Pause").click();
+    await shows("Paused · 4 B of 10 B");
+    const paused = server.transfer;
+    button("Resume").click();
+    await vi.waitFor(() => expect(server.transfer).not.toBe(paused));
+    submit();
+    await shows("Choose a document, and wait until it is uploaded.");
+    server.move(6);
+    await shows("Uploaded · 10 B of 10 B");
+    await vi.waitFor(() => expect(document.querySelector(".field-error")).toBeNull());
+    expect(find(".upload-name").textContent).toBe(MARKUP);
+    submit();
+    await vi.waitFor(() => expect(window.location.pathname).toBe(`/console/jobs/${JOB}`));
+    expect(bodies).toEqual([{ upload_id: "up-1" }]);
+  });
+
+  it("takes a path instead", async () => {
+    await open("/console/start");
+    await shows("Upload a file");
+    find<HTMLInputElement>("input[value=file_path]").click();
+    await vi.waitFor(() => input("File path"));
+    submit();
+    await shows("Fill this in.");
+    await type("File path", "/data/sharks.pdf");
+    submit();
+    await vi.waitFor(() => expect(bodies).toEqual([{ file_path: "/data/sharks.pdf" }]));
+  });
+
+  it("takes only a path where the server accepts no uploads", async () => {
+    accepts = false;
+    await open("/console/start");
+    await vi.waitFor(() => input("File path"));
+    expect(document.querySelector("input[type=file], input[type=radio]")).toBeNull();
   });
 });
 

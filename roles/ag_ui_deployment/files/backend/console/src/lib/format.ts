@@ -65,6 +65,18 @@ export function formatPercent(value: number): string {
   return `${Math.floor(value)} %`;
 }
 
+/** `512 B`, `1.5 KiB`, `20 MiB`, `1 GiB`. */
+export function formatBytes(bytes: number): string {
+  let value = bytes;
+  let unit = 0;
+  const units = ["B", "KiB", "MiB", "GiB"];
+  while (value >= 1024 && unit < units.length - 1) {
+    value /= 1024;
+    unit += 1;
+  }
+  return `${Number(value.toFixed(value < 10 ? 1 : 0))} ${units[unit]}`;
+}
+
 /** `crawl_web` and `entities_extracted` as words. */
 export function asWords(name: string): string {
   const words = name.replace(/[_-]+/g, " ").trim();

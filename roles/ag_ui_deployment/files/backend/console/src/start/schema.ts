@@ -112,6 +112,21 @@ function initialOf(fallback: unknown, kind: FieldKind): string {
   return typeof fallback === "object" ? JSON.stringify(fallback, null, 2) : String(fallback);
 }
 
+/** Where a document comes from: an upload of the caller, or a path that the server of the tools knows. */
+export type DocumentSource = "upload_id" | "file_path";
+
+/** Whether a tool takes a document in either way. */
+export function takesUpload(fields: readonly FormField[]): boolean {
+  const names = fields.map(({ name }) => name);
+  return names.includes("upload_id") && names.includes("file_path");
+}
+
+/** Of the two fields for a document the one that is filled in, which then comes first and is required. */
+export function withSource(fields: readonly FormField[], source: DocumentSource): FormField[] {
+  const chosen = fields.filter(({ name }) => name === source).map((field) => ({ ...field, label: asWords(field.name), required: true }));
+  return [...chosen, ...fields.filter(({ name }) => name !== "upload_id" && name !== "file_path")];
+}
+
 export function initialValues(fields: readonly FormField[]): Values {
   return Object.fromEntries(fields.map((field) => [field.name, field.initial]));
 }

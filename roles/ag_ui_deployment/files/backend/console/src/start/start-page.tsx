@@ -1,5 +1,5 @@
 import "./start.css";
-import { useMemo, useRef, useState } from "preact/hooks";
+import { useCallback, useMemo, useRef, useState } from "preact/hooks";
 import { answerOf, api } from "../api/client";
 import { ApiError, faultsByField } from "../api/problem";
 import type { Tool } from "../api/types";
@@ -8,7 +8,9 @@ import { href, router } from "../lib/router";
 import { asObject, asText } from "../lib/untrusted";
 import { session, workspacesWith } from "../session";
 import { Button, Card, Field, inputType, Json, Page, ProblemNotice, SelectField, Spinner } from "../ui/parts";
-import { argumentsOf, fieldsOf, type FormField, initialValues } from "./schema";
+import { DocumentField } from "./document-field";
+import { DocumentUpload, largestUpload } from "./document-upload";
+import { argumentsOf, type DocumentSource, fieldsOf, type FormField, initialValues, takesUpload, withSource } from "./schema";
 
 const DEFAULT_WORKSPACE = "default";
 
@@ -83,13 +85,26 @@ function inOrder(tools: readonly Tool[]): Tool[] {
 const SAME_ATTEMPT = new Set(["unreachable", "still-running"]);
 
 function ToolForm({ tool, workspace }: { tool: Tool; workspace: string }) {
-  const fields = useMemo(() => fieldsOf(tool.input_schema), [tool]);
-  const [values, setValues] = useState(() => initialValues(fields));
+  const all = useMemo(() => fieldsOf(tool.input_schema), [tool]);
+  const isDocument = takesUpload(all);
+  const [source, setSource] = useState<DocumentSource>("upload_id");
+  const upload = useMemo(() => new DocumentUpload(workspace), [workspace]);
+  const max = useLoaded(async () => (isDocument ? await largestUpload() : null));
+  const usedSource = max.data === null ? "file_path" : source;
+  const fields = useMemo(() => (isDocument ? withSource(all, usedSource) : all), [all, isDocument, usedSource]);
+  const [values, setValues] = useState(() => initialValues(all));
   const [errors, setErrors] = useState<Readonly<Record<string, string>>>({});
   const [result, setResult] = useState<{ value: unknown } | null>(null);
   const form = useRef<HTMLFormElement>(null);
   const attempt = useRef<{ body: string; key: string } | null>(null);
   const action = useAction();
+
+  const setValue = (name: string, value: string): void => setValues((before) => ({ ...before, [name]: value }));
+  const setUpload = useCallback((id: string): void => {
+    setValue("upload_id", id);
+    // What was missing, or wrong with another upload.
+    setErrors(({ upload_id: _upload, ...others }) => others);
+  }, []);
 
   const faults = action.problem ? faultsByField(action.problem, "body.arguments.", fields.map(({ name }) => name)) : null;
   const shown = { ...faults?.fields, ...errors };
@@ -97,7 +112,7 @@ function ToolForm({ tool, workspace }: { tool: Tool; workspace: string }) {
   const submit = async (): Promise<void> => {
     setResult(null);
     const read = argumentsOf(fields, values);
-    setErrors(read.errors);
+    setErrors(read.errors["upload_id"] ? { ...read.errors, upload_id: "Choose a document, and wait until it is uploaded." } : read.errors);
     if (Object.keys(read.errors).length > 0) {
       focusFirstError(form.current);
       return;
@@ -128,15 +143,15 @@ function ToolForm({ tool, workspace }: { tool: Tool; workspace: string }) {
             {message}
           </p>
         ))}
-        {fields.map((field) => (
-          <SchemaField
-            key={field.name}
-            field={field}
-            value={values[field.name] ?? ""}
-            error={shown[field.name]}
-            onInput={(value) => setValues((before) => ({ ...before, [field.name]: value }))}
-          />
-        ))}
+        {isDocument && max.data !== null && <SourceChoice source={source} onChange={setSource} />}
+        {isDocument && max.loading && <Spinner label="Asking whether documents can be uploaded" />}
+        {fields.map((field) =>
+          field.name === "upload_id" && isDocument ? (
+            <DocumentField key={field.name} upload={upload} max={max.data ?? 0} error={shown[field.name]} onUpload={setUpload} />
+          ) : (
+            <SchemaField key={field.name} field={field} value={values[field.name] ?? ""} error={shown[field.name]} onInput={(value) => setValue(field.name, value)} />
+          ),
+        )}
         <div class="buttons">
           <Button kind="primary" type="submit" busy={action.busy}>
             {action.busy ? "Sending…" : tool.starts_job ? "Start" : "Send"}
@@ -145,6 +160,25 @@ function ToolForm({ tool, workspace }: { tool: Tool; workspace: string }) {
       </form>
       <div role="status">{result && <Result value={result.value} />}</div>
     </Card>
+  );
+}
+
+const SOURCES: readonly { value: DocumentSource; label: string }[] = [
+  { value: "upload_id", label: "Upload a file" },
+  { value: "file_path", label: "A path that the server of the tools knows" },
+];
+
+function SourceChoice({ source, onChange }: { source: DocumentSource; onChange: (source: DocumentSource) => void }) {
+  return (
+    <fieldset class="sources">
+      <legend>Document</legend>
+      {SOURCES.map(({ value, label }) => (
+        <label key={value} class="check">
+          <input {...inputType("radio")} name="source" value={value} checked={source === value} onChange={() => onChange(value)} />
+          {label}
+        </label>
+      ))}
+    </fieldset>
   );
 }
 
