@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { argumentsOf, fieldsOf, initialValues } from "../src/start/schema";
+import { argumentsOf, fieldsOf, initialValues, takesUpload, withSource } from "../src/start/schema";
 
 /** As `GET /api/tools` gives it for crawl_web, with one field of each further kind. */
 const SCHEMA = {
@@ -46,6 +46,26 @@ describe("the fields of a form", () => {
     expect(field("max_pages")).toMatchObject({ label: "Max Pages (optional)", initial: "10", min: 1, max: 50 });
     expect(field("allowed_domains").hint).toBe("One in each line, such as example.org.");
     expect(initialValues(fields)).toMatchObject({ url: "", mode: "hybrid", threshold: "0.5", fresh: "", filter: "" });
+  });
+});
+
+describe("the fields for a document", () => {
+  const property = (title: string) => ({ anyOf: [{ type: "string" }, { type: "null" }], default: null, title });
+  const document = fieldsOf({ type: "object", properties: { source_name: property("Source Name"), file_path: property("File Path"), upload_id: property("Upload Id") } });
+
+  it.each([
+    ["upload_id", ["Upload id", "Source Name (optional)"]],
+    ["file_path", ["File path", "Source Name (optional)"]],
+  ] as const)("are those of the chosen way, which is required: %s", (source, labels) => {
+    expect(takesUpload(document)).toBe(true);
+    const shown = withSource(document, source);
+    expect(shown.map(({ label }) => label)).toEqual(labels);
+    expect(argumentsOf(shown, {}).errors).toEqual({ [source]: "Fill this in." });
+  });
+
+  it("are those of a tool that takes both", () => {
+    expect(takesUpload(fields)).toBe(false);
+    expect(takesUpload(document.filter(({ name }) => name !== "file_path"))).toBe(false);
   });
 });
 
