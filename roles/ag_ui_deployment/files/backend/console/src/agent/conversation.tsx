@@ -23,6 +23,7 @@ export function Conversation({ model, permissions }: { model: ThreadModel; permi
   const feed = useStore(model.feed);
   const workspaces = useMemo(() => workspacesWith(permissions, "agent:run"), [permissions]);
   const [chosen, setChosen] = useState(() => (workspaces.includes(DEFAULT_WORKSPACE) ? DEFAULT_WORKSPACE : workspaces[0]));
+  const section = useRef<HTMLElement>(null);
   const again = useAction();
   const { messages, run, summary } = state;
   const before = useMemo(() => turnsOf(messages), [messages]);
@@ -33,10 +34,12 @@ export function Conversation({ model, permissions }: { model: ThreadModel; permi
   const workspace = summary?.workspace ?? chosen;
   const maySend = model.owner === null && workspace !== undefined && workspaces.includes(workspace);
   const regenerate = (): void => {
-    if (workspace) void again.run(() => model.regenerate(workspace));
+    if (!workspace) return;
+    // The button goes: the focus moves to the one that stops the answer.
+    void again.run(() => model.regenerate(workspace)).then(() => section.current?.querySelector<HTMLElement>(".composer button")?.focus());
   };
   return (
-    <section class="conversation" aria-label="Conversation">
+    <section ref={section} class="conversation" aria-label="Conversation">
       <Head model={model} state={state} mayChange={may(permissions, "agent:run")} />
       <ProblemNotice problem={state.problem} retry={() => void model.load()} />
       {state.loading && messages.length === 0 && <Spinner label="Loading the conversation" />}
@@ -49,7 +52,7 @@ export function Conversation({ model, permissions }: { model: ThreadModel; permi
       <div class="turns" role="log" aria-live="polite" aria-label="Messages" aria-busy={isRunning}>
         {turns.map((turn, index) => {
           const isLast = index === turns.length - 1;
-          return <TurnView key={turn.key} turn={turn} times={isLast && run ? run.times : NO_TIMES} isRunning={isLast && isRunning} />;
+          return <TurnView key={turn.key} turn={turn} times={isLast && run ? run.times : NO_TIMES} isRunning={isLast && isRunning} asker={model.owner === null ? "You" : "User"} />;
         })}
       </div>
       {run && <Outcome run={run} />}
@@ -159,16 +162,17 @@ interface TurnProps {
   times: ReadonlyMap<string, CallTimes>;
   /** Whether the answer is still being written. */
   isRunning: boolean;
+  asker: string;
 }
 
 /** A question and its answer; rendered again only if something of it has changed. */
-const TurnView = memo(({ turn, times, isRunning }: TurnProps) => {
+const TurnView = memo(({ turn, times, isRunning, asker }: TurnProps) => {
   const text = turn.parts.flatMap((part) => (part.kind === "text" ? [part.text] : [])).join("\n\n");
   return (
     <article class="turn">
       {turn.question !== null && (
         <div class="question">
-          <h3>You</h3>
+          <h3>{asker}</h3>
           <p class="answer">{turn.question}</p>
         </div>
       )}
@@ -190,8 +194,18 @@ const TurnView = memo(({ turn, times, isRunning }: TurnProps) => {
   );
 });
 
-function Parts({ parts, times, isRunning }: { parts: readonly Part[] } & Omit<TurnProps, "turn">) {
-  return <>{parts.map((part) => (part.kind === "call" ? <CallPart key={part.key} part={part} times={times.get(part.key)} isRunning={isRunning} /> : <TextPart key={`${part.kind} ${part.key}`} part={part} />))}</>;
+function Parts({ parts, times, isRunning }: { parts: readonly Part[] } & Pick<TurnProps, "times" | "isRunning">) {
+  return (
+    <>
+      {parts.map((part) =>
+        part.kind === "call" ? (
+          <CallPart key={part.key} part={part} times={times.get(part.key)} isRunning={isRunning} />
+        ) : (
+          <TextPart key={`${part.kind} ${part.key}`} part={part} />
+        ),
+      )}
+    </>
+  );
 }
 
 function TextPart({ part }: { part: Exclude<Part, { kind: "call" }> }) {
@@ -249,7 +263,7 @@ function Composer({ model, isRunning, workspace, children }: ComposerProps) {
           <textarea
             {...attributes}
             ref={input}
-            rows={3}
+            rows={2}
             value={text}
             onInput={(event) => setText(event.currentTarget.value)}
             onKeyDown={(event) => {
@@ -262,7 +276,7 @@ function Composer({ model, isRunning, workspace, children }: ComposerProps) {
       </Field>
       <div class="buttons">
         {isRunning ? (
-          <Button kind="danger" busy={stop.busy} disabled={stopping} onClick={() => void stop.run(() => model.stop()).then(setStopping)}>
+          <Button kind="danger" busy={stop.busy || stopping} onClick={() => void stop.run(() => model.stop()).then(setStopping)}>
             {stopping ? "Stopping…" : "Stop"}
           </Button>
         ) : (
