@@ -99,12 +99,23 @@ function Head({ model, state, mayChange }: { model: ThreadModel; state: ThreadSt
   const action = useAction();
   const [mode, setMode] = useState<"show" | "rename" | "delete">("show");
   const title = state.summary?.title || (model.exists ? "Conversation" : "New conversation");
-  if (mode === "rename") return <Rename model={model} title={state.summary?.title ?? ""} onDone={() => setMode("show")} />;
+  const head = useRef<HTMLDivElement>(null);
+  const leaveRename = (): void => {
+    setMode("show");
+    // The focus goes back to where it came from.
+    requestAnimationFrame(() => head.current?.querySelector("button")?.focus());
+  };
+  const remove = async (): Promise<void> => {
+    setMode("show");
+    if (!(await action.run(() => model.delete()))) return;
+    router().go(href("agent"));
+    requestAnimationFrame(() => document.querySelector<HTMLElement>(".composer textarea")?.focus());
+  };
   return (
     <>
-      <div class="card-head">
+      <div class="card-head" ref={head}>
         <h2>{title}</h2>
-        {state.summary && mayChange && (
+        {state.summary && mayChange && mode !== "rename" && (
           <div class="buttons">
             <Button kind="quiet" onClick={() => setMode("rename")}>
               Rename
@@ -115,16 +126,14 @@ function Head({ model, state, mayChange }: { model: ThreadModel; state: ThreadSt
           </div>
         )}
       </div>
+      {mode === "rename" && <Rename model={model} title={state.summary?.title ?? ""} onDone={leaveRename} />}
       <ProblemNotice problem={action.problem} />
       {mode === "delete" && (
         <Confirm
           title="Delete this conversation?"
           action="Delete the conversation"
           onCancel={() => setMode("show")}
-          onConfirm={() => {
-            setMode("show");
-            void action.run(() => model.delete()).then((done) => done && router().go(href("agent")));
-          }}
+          onConfirm={() => void remove()}
         >
           <p>{title}</p>
           <p>Its messages cannot be brought back. Jobs that it has started go on.</p>
