@@ -27,11 +27,14 @@ async def mails() -> AsyncIterator[MailServer]:
 
 @pytest.fixture
 async def backend(
-    environment: Environment, gateway: Gateway, mails: MailServer
+    environment: Environment, gateway: Gateway, mails: MailServer, tmp_path: Path
 ) -> AsyncIterator[Backend]:
     settings = environment.settings(
         **gateway.settings(
-            REGISTRATION="invite", SMTP_URL=f"smtp://127.0.0.1:{mails.port}", SSE_RETRY_MS=100
+            REGISTRATION="invite",
+            SMTP_URL=f"smtp://127.0.0.1:{mails.port}",
+            SSE_RETRY_MS=100,
+            UPLOADS_DIRECTORY=str(tmp_path),
         )
     )
     async with running(settings) as instance:
