@@ -84,6 +84,11 @@ describe("Markdown", () => {
     }
   });
 
+  it("shows where a link would lead that it does not make", () => {
+    const text = "[a](javascript:window.hacked=1) ![b](data:image/png;base64,x)";
+    expect(shown(text).textContent).toBe(text);
+  });
+
   it("loads no image, but links to it", () => {
     const view = shown('![a **shark**](https://example.org/track.png "title") ![](http://example.org/x)');
     expect(view.querySelector("img")).toBeNull();
