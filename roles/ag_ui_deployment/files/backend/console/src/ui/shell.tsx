@@ -2,13 +2,13 @@ import type { ComponentChildren } from "preact";
 import { useStore, useAction } from "../lib/hooks";
 import { href, type RouteName } from "../lib/router";
 import { logOut, may, session } from "../session";
-import { Icon, Logo } from "./icons";
+import { Icon, type IconName, Logo } from "./icons";
 import { Button, ProblemNotice } from "./parts";
 
 interface Entry {
   readonly route: RouteName;
   readonly label: string;
-  readonly icon: "live" | "start" | "stream" | "mine";
+  readonly icon: IconName;
   /** The permission without which the page shows nothing; none for pages of everybody. */
   readonly permission?: string;
 }
@@ -17,8 +17,14 @@ const ENTRIES: readonly Entry[] = [
   { route: "live", label: "Live", icon: "live", permission: "jobs:read" },
   { route: "start", label: "Start", icon: "start", permission: "tools:query" },
   { route: "stream", label: "Stream", icon: "stream", permission: "admin:stream" },
+  { route: "people", label: "People", icon: "people", permission: "admin:users" },
+  { route: "audit", label: "Audit", icon: "audit", permission: "admin:audit" },
+  { route: "settings", label: "Settings", icon: "settings", permission: "admin:config" },
   { route: "mine", label: "Mine", icon: "mine" },
 ];
+
+/** Pages that belong to an entry with another route. */
+const PARENTS: Readonly<Record<string, RouteName>> = { job: "live", person: "people" };
 
 /** The frame around the pages of users who are logged in. */
 export function Shell({ route, children }: { route: string; children: ComponentChildren }) {
@@ -27,7 +33,7 @@ export function Shell({ route, children }: { route: string; children: ComponentC
   if (current.kind !== "user") return null;
   const { user, permissions } = current;
   const entries = ENTRIES.filter(({ permission }) => !permission || may(permissions, permission));
-  const shown = route === "job" ? "live" : route;
+  const shown = PARENTS[route] ?? route;
   return (
     <div class="shell">
       <a class="skip" href="#main">
