@@ -676,10 +676,9 @@ describe("the page Audit", () => {
     button("Show more entries").click();
     await shows("2 entries");
     expect(text()).toContain(MARKUP);
-    const details = find<HTMLDetailsElement>("tbody details");
-    details.open = true;
-    details.dispatchEvent(new Event("toggle"));
+    button("Entry 41").click();
     await vi.waitFor(() => expect(find("tbody .json").textContent).toContain(JSON.stringify(MARKUP)));
+    expect(button("Entry 41").getAttribute("aria-expanded")).toBe("true");
     await type("On what", "user:x");
     submit();
     await vi.waitFor(() => expect(window.location.search).toBe("?action=role.change&target=user%3Ax&since=1h"));

@@ -1,10 +1,9 @@
 import "./audit.css";
 import { useEffect, useState } from "preact/hooks";
 import { answerOf, api } from "../api/client";
-import type { AuditEntry, Verification } from "../api/types";
-import { OUTCOMES } from "../api/types";
-import { asWords, formatCount, formatNumber, parseTime } from "../lib/format";
+import { type AuditEntry, OUTCOMES, type Verification } from "../api/types";
 import { download } from "../lib/download";
+import { asWords, formatNumber, parseTime } from "../lib/format";
 import { useAction, usePages } from "../lib/hooks";
 import { href, router } from "../lib/router";
 import { Button, Card, DateTime, Json, OutcomeBadge, Page, ProblemNotice, SelectField, Table, TextField } from "../ui/parts";
@@ -22,6 +21,7 @@ import {
 } from "./filters";
 
 const PAGE = 50;
+const COLUMNS = ["Time", "Action", "Outcome", "Who", "On what", "From", "Entry"];
 
 export default function AuditPage({ query }: { query: string }) {
   const filters = parseAuditFilters(query);
@@ -42,7 +42,7 @@ export default function AuditPage({ query }: { query: string }) {
           empty={<p>{key ? "No entry matches these filters." : "There are no entries."}</p>}
         >
           {(items) => (
-            <Table label="Entries of the audit log" head={["Time", "Action", "Outcome", "Who", "On what", "From", "Details"]}>
+            <Table label="Entries of the audit log" head={COLUMNS}>
               {items.map((entry) => (
                 <Row key={entry.seq} entry={entry} filters={filters} />
               ))}
@@ -55,33 +55,35 @@ export default function AuditPage({ query }: { query: string }) {
 }
 
 function Row({ entry, filters }: { entry: AuditEntry; filters: AuditFilters }) {
+  const [open, setOpen] = useState(false);
   const linked = (changed: Partial<AuditFilters>): string => href("audit", {}, formatAuditFilters({ ...filters, ...changed }));
   return (
-    <tr>
-      <td class="audit-time">
-        <DateTime time={parseTime(entry.at)} />
-      </td>
-      <th scope="row">{actionLabel(entry.action)}</th>
-      <td>
-        <OutcomeBadge outcome={entry.outcome} />
-      </td>
-      <td>{entry.actor ? <a href={linked({ actor: entry.actor_id ?? entry.actor })}>{entry.actor}</a> : "–"}</td>
-      <td>{entry.target ? <a href={linked({ target: entry.target })}>{entry.target}</a> : "–"}</td>
-      <td>{entry.address ?? "–"}</td>
-      <td class="audit-details">
-        <Details entry={entry} />
-      </td>
-    </tr>
-  );
-}
-
-function Details({ entry }: { entry: AuditEntry }) {
-  const [open, setOpen] = useState(false);
-  return (
-    <details onToggle={(event) => setOpen(event.currentTarget.open)}>
-      <summary>Entry {entry.seq}</summary>
-      {open && <Json value={entry} label={`Entry ${entry.seq}`} />}
-    </details>
+    <>
+      <tr>
+        <td class="audit-time">
+          <DateTime time={parseTime(entry.at)} />
+        </td>
+        <th scope="row">{actionLabel(entry.action)}</th>
+        <td>
+          <OutcomeBadge outcome={entry.outcome} />
+        </td>
+        <td>{entry.actor ? <a href={linked({ actor: entry.actor_id ?? entry.actor })}>{entry.actor}</a> : "–"}</td>
+        <td>{entry.target ? <a href={linked({ target: entry.target })}>{entry.target}</a> : "–"}</td>
+        <td>{entry.address ?? "–"}</td>
+        <td>
+          <Button kind="quiet" label={`Entry ${entry.seq}`} expanded={open} onClick={() => setOpen(!open)}>
+            {entry.seq}
+          </Button>
+        </td>
+      </tr>
+      {open && (
+        <tr>
+          <td colSpan={COLUMNS.length}>
+            <Json value={entry} label={`Entry ${entry.seq}`} />
+          </td>
+        </tr>
+      )}
+    </>
   );
 }
 
@@ -215,5 +217,6 @@ function signedText(last: number, signed: number | null, checkpoints: number): s
   if (signed === null) return "No checkpoint signs them yet.";
   const rest = last - signed;
   const after = rest > 0 ? ` The ${formatNumber(rest)} after it ${rest === 1 ? "is" : "are"} only chained.` : "";
-  return `${formatCount(checkpoints, "checkpoint")} sign${checkpoints === 1 ? "s" : ""} them up to entry ${signed}.${after}`;
+  const signers = checkpoints === 1 ? "1 checkpoint signs" : `${formatNumber(checkpoints)} checkpoints sign`;
+  return `${signers} them up to entry ${signed}.${after}`;
 }

@@ -76,7 +76,7 @@ export function formatAuditFilters(filters: AuditFilters): string {
   return formatQuery({ ...filters });
 }
 
-export interface AuditQuery {
+interface AuditQuery {
   actor?: string;
   action?: AuditAction;
   outcome?: Outcome;

@@ -61,11 +61,6 @@ export function formatNumber(value: number): string {
   return numbers.format(value);
 }
 
-/** `1 entry`, `2 entries`. */
-export function formatCount(value: number, noun: string, plural = `${noun}s`): string {
-  return `${formatNumber(value)} ${value === 1 ? noun : plural}`;
-}
-
 export function formatPercent(value: number): string {
   return `${Math.floor(value)} %`;
 }

@@ -4,7 +4,7 @@ import { type Account, type Role, ROLES } from "../api/types";
 import { parseTime } from "../lib/format";
 import { formatQuery, optionParam, textParam } from "../lib/query";
 
-export const TABS = ["users", "invitations", "workspaces", "usage"] as const;
+const TABS = ["users", "invitations", "workspaces", "usage"] as const;
 export type Tab = (typeof TABS)[number];
 
 /** The tab of an address: that of the accounts if it names none. */

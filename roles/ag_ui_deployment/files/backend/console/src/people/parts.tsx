@@ -38,7 +38,7 @@ export function RoleSelect({ label, value, busy, onChange }: { label: string; va
   );
 }
 
-export interface PersonDraft {
+interface PersonDraft {
   readonly email: string;
   readonly name: string;
   readonly role: Role;

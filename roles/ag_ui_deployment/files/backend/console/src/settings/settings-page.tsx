@@ -18,8 +18,8 @@ export default function SettingsPage() {
     <Page title="Settings">
       <Card title="Settings of this server">
         <p class="faint">
-          As the instance has them that has answered. They are changed where the server is deployed, and take effect with its
-          next start. Of secrets, only whether they are set is shown.
+          The values of the instance that answered. They are changed where the server is deployed, and apply after its next
+          start. Of a secret, only whether it is set is shown.
         </p>
         <form class="filter-fields" role="search" aria-label="Settings" onSubmit={(event) => event.preventDefault()}>
           <TextField label="Name" type="search" value={search} onInput={setSearch} />

@@ -52,13 +52,15 @@ interface ButtonProps {
   busy?: boolean;
   disabled?: boolean;
   label?: string;
+  /** Of a button that shows and hides something: whether it is shown. */
+  expanded?: boolean;
   onClick?: () => void;
   children: ComponentChildren;
 }
 
-export function Button({ kind = "plain", type = "button", busy = false, disabled, label, onClick, children }: ButtonProps) {
+export function Button({ kind = "plain", type = "button", busy = false, disabled, label, expanded, onClick, children }: ButtonProps) {
   return (
-    <button type={type} class={`button button-${kind}`} disabled={disabled} aria-disabled={busy} aria-busy={busy} aria-label={label} onClick={busy ? undefined : onClick}>
+    <button type={type} class={`button button-${kind}`} disabled={disabled} aria-disabled={busy} aria-busy={busy} aria-label={label} aria-expanded={expanded} onClick={busy ? undefined : onClick}>
       {children}
     </button>
   );
@@ -205,7 +207,7 @@ export function SelectField({ label, value, options, onChange }: SelectFieldProp
 /** A table that scrolls sideways where it is too wide; a region that scrolls must be reachable by keyboard. */
 export function Table(props: { label: string; head: readonly string[]; children: ComponentChildren }) {
   return (
-    <div class="table-box" tabIndex={0} role="region" aria-label={props.label}>
+    <div class="table-box" tabIndex={0} role="group" aria-label={props.label}>
       <table>
         <thead>
           <tr>

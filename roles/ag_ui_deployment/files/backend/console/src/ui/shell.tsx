@@ -1,4 +1,5 @@
 import type { ComponentChildren } from "preact";
+import { useEffect, useRef } from "preact/hooks";
 import { useStore, useAction } from "../lib/hooks";
 import { href, type RouteName } from "../lib/router";
 import { logOut, may, session } from "../session";
@@ -30,6 +31,11 @@ const PARENTS: Readonly<Record<string, RouteName>> = { job: "live", person: "peo
 export function Shell({ route, children }: { route: string; children: ComponentChildren }) {
   const current = useStore(session);
   const action = useAction();
+  const nav = useRef<HTMLElement>(null);
+  useEffect(() => {
+    // Where the entries do not fit, they scroll.
+    nav.current?.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }, [route]);
   if (current.kind !== "user") return null;
   const { user, permissions } = current;
   const entries = ENTRIES.filter(({ permission }) => !permission || may(permissions, permission));
@@ -44,7 +50,7 @@ export function Shell({ route, children }: { route: string; children: ComponentC
           <Logo />
           <span>Shield</span>
         </a>
-        <nav aria-label="Pages">
+        <nav aria-label="Pages" ref={nav}>
           <ul>
             {entries.map((entry) => (
               <li key={entry.route}>

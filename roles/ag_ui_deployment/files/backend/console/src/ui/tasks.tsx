@@ -10,7 +10,7 @@ export interface Task {
   done: string;
 }
 
-export interface Question extends Task {
+interface Question extends Task {
   title: string;
   /** The label of the button that confirms. */
   action: string;
