@@ -530,6 +530,9 @@ describe("the page People", () => {
     const role = find<HTMLSelectElement>('select[aria-label="Role of bob@shield.test"]');
     role.value = "contributor";
     role.dispatchEvent(new Event("change", { bubbles: true }));
+    await vi.waitFor(() => expect(text()).toContain("Change"));
+    expect(requests.some((request) => request.startsWith("PUT"))).toBe(false);
+    button("Role of bob@shield.test: change to contributor").click();
     await shows("bob@shield.test is now contributor in red.");
     await type("Address of a user", "nobody@shield.test");
     const form = input("Address of a user").form!;

@@ -1,6 +1,7 @@
 /** Parts that the pages of accounts share. */
 
 import type { ComponentChildren } from "preact";
+import { useEffect, useState } from "preact/hooks";
 import { type Account, type Role, ROLES } from "../api/types";
 import { asWords, parseTime } from "../lib/format";
 import { useNow } from "../lib/hooks";
@@ -25,16 +26,33 @@ export function RoleField({ label, value, onChange }: { label: string; value: Ro
   return <SelectField label={label} value={value} options={ROLE_OPTIONS} onChange={(role) => onChange(role as Role)} />;
 }
 
-/** The role of a member, without a visible label: the row of its table says whose it is. */
-export function RoleSelect({ label, value, busy, onChange }: { label: string; value: Role; busy: boolean; onChange: (role: Role) => void }) {
+interface RoleChangeProps {
+  /** Whose role it is: there is no visible label, because the row of the table says it. */
+  label: string;
+  value: Role;
+  busy: boolean;
+  onChange: (role: Role) => void;
+}
+
+/** The role of a member. A choice counts once it is confirmed: arrow keys go through the options. */
+export function RoleChange({ label, value, busy, onChange }: RoleChangeProps) {
+  const [role, setRole] = useState(value);
+  useEffect(() => setRole(value), [value]);
   return (
-    <select aria-label={label} aria-busy={busy} value={value} onChange={(event) => onChange(event.currentTarget.value as Role)}>
-      {ROLE_OPTIONS.map((option) => (
-        <option key={option.value} value={option.value} selected={option.value === value}>
-          {option.label}
-        </option>
-      ))}
-    </select>
+    <div class="people-inline">
+      <select aria-label={label} value={role} onChange={(event) => setRole(event.currentTarget.value as Role)}>
+        {ROLE_OPTIONS.map((option) => (
+          <option key={option.value} value={option.value} selected={option.value === role}>
+            {option.label}
+          </option>
+        ))}
+      </select>
+      {role !== value && (
+        <Button busy={busy} label={`${label}: change to ${role}`} onClick={() => onChange(role)}>
+          Change
+        </Button>
+      )}
+    </div>
   );
 }
 

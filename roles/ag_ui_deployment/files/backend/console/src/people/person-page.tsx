@@ -12,7 +12,7 @@ import { Button, Card, DateTime, Fact, Page, ProblemNotice, SelectField, Spinner
 import { SessionsCard } from "../ui/sessions-card";
 import { TasksReport, useTasks } from "../ui/tasks";
 import { stateOf } from "./filters";
-import { AccountBadge, OnceLink, RoleField, RoleSelect } from "./parts";
+import { AccountBadge, OnceLink, RoleField, RoleChange } from "./parts";
 import { loadWorkspaceNames, removeMember, setMember } from "./workspaces";
 
 interface CardProps {
@@ -278,7 +278,7 @@ function Memberships({ account, onChanged }: CardProps) {
             <tr key={one.workspace}>
               <th scope="row">{one.workspace}</th>
               <td>
-                <RoleSelect label={`Role in ${one.workspace}`} value={one.role} busy={tasks.busy} onChange={(changed) => void set(one.workspace, changed)} />
+                <RoleChange label={`Role in ${one.workspace}`} value={one.role} busy={tasks.busy} onChange={(changed) => void set(one.workspace, changed)} />
               </td>
               <td>
                 <Button kind="danger" busy={tasks.busy} label={`Remove from ${one.workspace}`} onClick={() => remove(one.workspace)}>

@@ -8,7 +8,7 @@ import { href } from "../lib/router";
 import { Age, Button, Card, ProblemNotice, Table, TextField } from "../ui/parts";
 import { Paged } from "../ui/paged";
 import { TasksReport, useTasks } from "../ui/tasks";
-import { FormCard, RoleField, RoleSelect } from "./parts";
+import { FormCard, RoleField, RoleChange } from "./parts";
 
 /** Everybody belongs to it, with the role of their account. */
 const DEFAULT = "default";
@@ -127,7 +127,7 @@ function Members({ workspace, onChanged }: { workspace: string; onChanged: () =>
                   </span>
                 </th>
                 <td>
-                  <RoleSelect
+                  <RoleChange
                     label={`Role of ${member.email}`}
                     value={member.role}
                     busy={tasks.busy}
