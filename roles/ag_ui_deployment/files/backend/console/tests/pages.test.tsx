@@ -376,10 +376,30 @@ describe("the page Start", () => {
 });
 
 describe("the page Stream", () => {
+  it("shows instances, consumers and gaps", async () => {
+    const now = new Date().toISOString();
+    const instance = { name: "host-8002", version: "1.0.0", started_at: now, reported_at: now, status: "degraded", problems: { redis: MARKUP }, not_ready: "draining", open_streams: 1_234, agent_runs: 2, resident_bytes: 100 * 2 ** 20 };
+    const silent = { ...instance, name: "host-8003", reported_at: "2000-01-01T00:00:00Z" };
+    const group = { name: "ag-ui-clients", lag: 7, pending: 3, last_delivered_id: "1-0", consumers: [{ name: "host-8002", pending: 3, idle_ms: 90_000 }] };
+    const gap = { after: "1-0", before: "9-0", reason: "trimmed", entries: 8_765, noticed_at: now };
+    handlers.push(({ path }) => {
+      if (path === "/admin/operations") return Response.json({ instances: [instance, silent], gaps: [gap], stream: { stream: "shield:events", length: 1, first_id: null, last_id: null, group, open_dead_letters: 0 } });
+      return path === "/admin/stream/dead-letters" ? Response.json({ items: [], next_cursor: null }) : undefined;
+    });
+    await open("/console/stream");
+    await shows("There are none: all events are stored.");
+    const [first, second, consumer, lost] = [...document.querySelectorAll("tbody tr")].map((row) => row.textContent);
+    expect(first).toContain(`host-8002DegradedGets no traffic: drainingredis: ${MARKUP}1.0.01,2342100 MiB`);
+    expect(second).toContain("host-8003Does not report");
+    expect(consumer).toContain("host-800231 min 30 s agoSilent");
+    expect(lost).toContain("8,765trimmed1-09-0");
+    expect(document.querySelector("img, main script")).toBeNull();
+  });
+
   it("replays a dead letter after a question", async () => {
     const letter = { id: "5-0", reason: MARKUP, fields: MARKUP, created_at: "2026-11-30T10:00:00Z", closed_at: null, closed_how: null, closed_by: null, replayed_as: null };
     handlers.push(({ path }) => {
-      if (path === "/admin/stream") return Response.json({ stream: "shield:events", length: 12_345, first_id: "1763856000000-0", last_id: null, group: null, open_dead_letters: 1 });
+      if (path === "/admin/operations") return Response.json({ instances: [], gaps: [], stream: { stream: "shield:events", length: 12_345, first_id: "1763856000000-0", last_id: null, group: null, open_dead_letters: 1 } });
       if (path === "/admin/stream/dead-letters") return Response.json({ items: [letter], next_cursor: null });
       if (path === "/admin/stream/dead-letters/5-0/replay") return Response.json({ ...letter, closed_at: "2026-11-30T11:00:00Z", closed_how: "replayed", closed_by: "alice", replayed_as: "9-0" });
       return undefined;
