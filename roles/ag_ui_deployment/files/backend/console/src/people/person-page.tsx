@@ -56,7 +56,10 @@ export default function PersonPage({ params }: { params: Readonly<Record<string,
             onEnd={(session_id) =>
               answerOf(api.DELETE("/admin/users/{user_id}/sessions/{session_id}", { params: { path: { ...path, session_id } } }))
             }
-            onEndAll={() => answerOf(api.DELETE("/admin/users/{user_id}/sessions", { params: { path } }))}
+            onEndAll={async () => {
+              await answerOf(api.DELETE("/admin/users/{user_id}/sessions", { params: { path } }));
+              await sessions.reload();
+            }}
           />
         </>
       )}

@@ -143,7 +143,7 @@ function Consumers({ group }: { group: StreamReport["group"] }) {
               </th>
               <td class="number">{formatNumber(consumer.pending)}</td>
               <td>
-                {formatDuration(consumer.idle_ms)} ago
+                {formatDuration(consumer.idle_ms)} ago{" "}
                 {consumer.idle_ms > SILENT_MS && <span class="badge badge-cancelled">Silent</span>}
               </td>
             </tr>

@@ -23,10 +23,7 @@ export function SessionsCard({ sessions, allTitle, allText, onEnd, onEndAll }: P
       action: allTitle,
       text: <p>{allText}</p>,
       done: "All sessions have ended.",
-      run: async () => {
-        await onEndAll();
-        await sessions.reload();
-      },
+      run: onEndAll,
     });
   const ask = (entry: SessionInfo): void =>
     tasks.ask({
