@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from typing import TYPE_CHECKING
 
@@ -45,7 +44,7 @@ def test_the_clients_of_the_tests_include_a_browser(bare: Checkout) -> None:
     assert "chromium" not in bare.run("script/bootstrap", "tools", unprivileged=True).stderr
     done = bare.run("script/bootstrap", "client", unprivileged=True)
     assert done.returncode == 1
-    assert re.search("chromium-(chrome)?driver", done.stderr)
+    assert "chromium" in done.stderr
 
 
 def test_names_only_the_engine_where_the_packages_are_there(bare: Checkout) -> None:

@@ -190,6 +190,20 @@ describe("the page Live", () => {
     expect(model.rows(0).map(({ id }) => id)).toEqual(["a"]);
   });
 
+  it("reads the list again when the connection is resumed", async () => {
+    const { model, stream, ids } = await started();
+    backend.jobs = [job("ended", { status: "completed" })];
+    backend.failing = true;
+    await model.reload();
+    expect(ids()).toEqual([]);
+    backend.failing = false;
+    stream().onerror?.();
+    stream().onopen?.();
+    await vi.advanceTimersByTimeAsync(0);
+    expect(model.listing.value.error).toBeNull();
+    expect(ids()).toEqual(["ended"]);
+  });
+
   it("keeps the counts while they cannot be read, and with another state as filter", async () => {
     const { NO_FILTERS } = await import("../src/live/filters");
     backend.jobs = [job("a")];

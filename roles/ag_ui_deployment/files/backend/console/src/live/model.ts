@@ -147,6 +147,9 @@ export class LiveModel {
       void this.reload();
       return;
     }
+    // The list was asked for while there was no connection.
+    const { error, nextCursor } = this.listing.value;
+    if (error !== null) void this.#loadPage(nextCursor);
     if (complete) await this.#compareWithList();
   }
 

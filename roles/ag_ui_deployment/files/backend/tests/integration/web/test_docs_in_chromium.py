@@ -8,21 +8,18 @@ PAGES = {
     "/docs": "#operations-health-get_readiness",
     "/redoc": "[id='tag/health/operation/get_readiness']",
 }
-SHOWN = """
-  const [selector] = arguments;
-  while (!document.querySelector(selector)) {
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  return performance.getEntriesByType("resource").map((entry) => new URL(entry.name).origin);
-"""
-STYLED = "return [...document.styleSheets].every((sheet) => sheet.cssRules.length > 0)"
+ORIGINS = (
+    "() => performance.getEntriesByType('resource').map((entry) => new URL(entry.name).origin)"
+)
+STYLED = "() => [...document.styleSheets].every((sheet) => sheet.cssRules.length > 0)"
 
 
 async def test_pages_show_the_operations(backend: Backend) -> None:
     origin = f"http://{backend.http.base_url.netloc.decode()}"
-    async with chromium() as page:
+    async with chromium() as browser:
         for path, operation in PAGES.items():
-            await page.open(f"{origin}{path}")
-            assert set(await page.run(SHOWN, operation)) == {origin}
-            assert await page.run(STYLED)
-            assert await page.errors() == []
+            await browser.page.goto(f"{origin}{path}")
+            await browser.page.wait_for_selector(operation)
+            assert set(await browser.page.evaluate(ORIGINS)) == {origin}
+            assert await browser.page.evaluate(STYLED)
+            assert browser.errors == []
