@@ -11,7 +11,10 @@ import { TusServer } from "./tus-server";
 
 const MARKUP = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>';
 const USER = { id: "7f1d0a0e-6a3c-4f70-8f61-3d2f6a1c0001", email: "alice@shield.test", role: "admin" };
-const ADMIN = { "jobs:read": "everything", "agent:read": "everything", "agent:run": "everything", "tools:query": "everything", "tools:write": "everything", "admin:stream": "everything" };
+const ADMIN = Object.fromEntries(
+  ["jobs:read", "agent:read", "agent:run", "tools:query", "tools:write", "admin:stream", "admin:users", "admin:workspaces", "admin:audit", "admin:config"].map((name) => [name, "everything"]),
+);
+const OTHER = "7f1d0a0e-6a3c-4f70-8f61-3d2f6a1c0002";
 const VIEWER = { "jobs:read": "own", "tools:query": "workspace" };
 
 type Handler = (request: { method: string; path: string; query: URLSearchParams; body: JsonObject }) => Response | undefined;
@@ -85,8 +88,8 @@ const button = (name: string): HTMLButtonElement => {
   if (!found) throw new Error(`no button ${name} in ${text()}`);
   return found;
 };
-const input = (label: string): HTMLInputElement => {
-  const found = [...document.querySelectorAll("label")].find((each) => each.textContent === label);
+const input = (label: string, within: ParentNode = document): HTMLInputElement => {
+  const found = [...within.querySelectorAll("label")].find((each) => each.textContent === label);
   return find<HTMLInputElement>(`#${CSS.escape(found?.htmlFor ?? label)}`);
 };
 async function type(label: string, value: string): Promise<void> {
@@ -96,7 +99,13 @@ async function type(label: string, value: string): Promise<void> {
   // Rendered, as it is before the next key.
   await new Promise((resolve) => setTimeout(resolve));
 }
-const submit = (): void => void find("form").dispatchEvent(new Event("submit", { bubbles: true, cancelable: true }));
+async function choose(label: string, value: string, within: ParentNode = document): Promise<void> {
+  const select = input(label, within) as unknown as HTMLSelectElement;
+  select.value = value;
+  select.dispatchEvent(new Event("change", { bubbles: true }));
+  await new Promise((resolve) => setTimeout(resolve));
+}
+const submit = (form: Element = find("form")): void => void form.dispatchEvent(new Event("submit", { bubbles: true, cancelable: true }));
 const shows = (expected: string): Promise<void> => vi.waitFor(() => expect(text()).toContain(expected));
 
 beforeEach(() => {
@@ -179,7 +188,7 @@ describe("the login", () => {
 
 describe("the navigation", () => {
   it.each([
-    [ADMIN, ["Live", "Start", "Agent", "Stream", "Mine"]],
+    [ADMIN, ["Live", "Start", "Agent", "Stream", "People", "Audit", "Settings", "Mine"]],
     [VIEWER, ["Live", "Start", "Mine"]],
   ])("has what the caller may use", async (granted, expected) => {
     permissions = granted;
@@ -288,6 +297,28 @@ describe("the page of a job", () => {
     expect(document.querySelector("img, main script")).toBeNull();
     expect(streams[0]!.readyState).toBe(2);
     await vi.waitFor(() => expect(requests.filter((request) => request.includes("/history")).length).toBe(2), 4_000);
+  });
+
+  it("shows the calls about it, with arguments, outcomes and durations", async () => {
+    const call = { id: "c1", user_id: USER.id, workspace: "default", tool: "crawl_web", arguments: { url: MARKUP }, outcome: "success", error: null, job_id: JOB, started_at: "2026-11-30T10:00:00Z", duration_ms: 1_250 };
+    const refused = { ...call, id: "c2", user_id: OTHER, tool: "cancel_job", outcome: "denied", error: MARKUP, duration_ms: 12 };
+    handlers.push(details, ({ path, query }) => {
+      if (path !== "/api/calls") return undefined;
+      return Response.json(query.get("cursor") ? { items: [call], next_cursor: null } : { items: [refused], next_cursor: "2" });
+    });
+    await open(address);
+    await shows("Calls about this job");
+    expect(requests).toContain(`GET /api/calls?job_id=${JOB}&limit=50&cursor=`);
+    button("Show earlier calls").click();
+    await shows("crawl_web");
+    const [cancelled, crawled] = [...document.querySelectorAll(".calls > li")].map((each) => each.textContent);
+    expect(cancelled).toContain("cancel_jobDenied0.0 s");
+    expect(cancelled).toContain(MARKUP);
+    expect(crawled).toContain("crawl_webSuccess1.2 s");
+    expect(crawled).toContain("ByYou");
+    expect(crawled).toContain(JSON.stringify(MARKUP));
+    expect(find(".calls a").getAttribute("href")).toBe(`/console/people/${OTHER}`);
+    expect(document.querySelector("img, main script")).toBeNull();
   });
 
   it("asks before it cancels, and says why it cannot", async () => {
@@ -575,10 +606,30 @@ describe("the page Agent", () => {
 });
 
 describe("the page Stream", () => {
+  it("shows instances, consumers and gaps", async () => {
+    const now = new Date().toISOString();
+    const instance = { name: "host-8002", version: "1.0.0", started_at: now, reported_at: now, status: "degraded", problems: { redis: MARKUP }, not_ready: "draining", open_streams: 1_234, agent_runs: 2, resident_bytes: 100 * 2 ** 20 };
+    const silent = { ...instance, name: "host-8003", reported_at: "2000-01-01T00:00:00Z" };
+    const group = { name: "ag-ui-clients", lag: 7, pending: 3, last_delivered_id: "1-0", consumers: [{ name: "host-8002", pending: 3, idle_ms: 90_000 }] };
+    const gap = { after: "1-0", before: "9-0", reason: "trimmed", entries: 8_765, noticed_at: now };
+    handlers.push(({ path }) => {
+      if (path === "/admin/operations") return Response.json({ instances: [instance, silent], gaps: [gap], stream: { stream: "shield:events", length: 1, first_id: null, last_id: null, group, open_dead_letters: 0 } });
+      return path === "/admin/stream/dead-letters" ? Response.json({ items: [], next_cursor: null }) : undefined;
+    });
+    await open("/console/stream");
+    await shows("There are none: all events are stored.");
+    const [first, second, consumer, lost] = [...document.querySelectorAll("tbody tr")].map((row) => row.textContent);
+    expect(first).toContain(`host-8002DegradedGets no traffic: drainingredis: ${MARKUP}1.0.01,2342100 MiB`);
+    expect(second).toContain("host-8003Does not report");
+    expect(consumer).toContain("host-800231 min 30 s ago Silent");
+    expect(lost).toContain("8,765trimmed1-09-0");
+    expect(document.querySelector("img, main script")).toBeNull();
+  });
+
   it("replays a dead letter after a question", async () => {
     const letter = { id: "5-0", reason: MARKUP, fields: MARKUP, created_at: "2026-11-30T10:00:00Z", closed_at: null, closed_how: null, closed_by: null, replayed_as: null };
     handlers.push(({ path }) => {
-      if (path === "/admin/stream") return Response.json({ stream: "shield:events", length: 12_345, first_id: "1763856000000-0", last_id: null, group: null, open_dead_letters: 1 });
+      if (path === "/admin/operations") return Response.json({ instances: [], gaps: [], stream: { stream: "shield:events", length: 12_345, first_id: "1763856000000-0", last_id: null, group: null, open_dead_letters: 1 } });
       if (path === "/admin/stream/dead-letters") return Response.json({ items: [letter], next_cursor: null });
       if (path === "/admin/stream/dead-letters/5-0/replay") return Response.json({ ...letter, closed_at: "2026-11-30T11:00:00Z", closed_how: "replayed", closed_by: "alice", replayed_as: "9-0" });
       return undefined;
@@ -590,6 +641,366 @@ describe("the page Stream", () => {
     await shows("Publish this entry again?");
     button("Publish it again").click();
     await shows("replayed by alice");
+    expect(document.querySelector("img, main script")).toBeNull();
+  });
+});
+
+function account(changed: JsonObject = {}): JsonObject {
+  return { id: OTHER, email: "bob@shield.test", name: null, role: "viewer", active: true, locked_until: null, second_factor: false, memberships: [], created_at: "2026-11-30T10:00:00Z", ...changed };
+}
+
+const page = (...items: readonly JsonObject[]): Response => Response.json({ items, next_cursor: null });
+const confirm = async (): Promise<void> => (await vi.waitFor(() => find<HTMLButtonElement>("dialog .button-danger"))).click();
+
+describe("the page People", () => {
+  it("lists users page by page, with the filters in the address", async () => {
+    handlers.push(({ path, query }) => {
+      if (path !== "/admin/users") return undefined;
+      if (query.get("search") === "nobody") return page();
+      if (query.get("cursor") === "2") return page(account({ id: USER.id, email: "carol@shield.test", active: false }));
+      return Response.json({ items: [account({ name: MARKUP, locked_until: "2999-01-01T00:00:00Z", memberships: [{ workspace: "red", role: "admin" }] })], next_cursor: "2" });
+    });
+    await open("/console/people?role=viewer");
+    await shows("bob@shield.test");
+    expect(requests).toContain("GET /admin/users?role=viewer&limit=50&cursor=");
+    expect(text()).toContain("1 or more users");
+    expect(find("tbody tr").textContent).toContain("Locked");
+    expect(find("tbody tr").textContent).toContain("red (admin)");
+    button("Show more users").click();
+    await shows("carol@shield.test");
+    expect(text()).toContain("2 users");
+    expect(text()).toContain("Deactivated");
+    await type("Name or address", "nobody");
+    submit();
+    await shows("No user matches these filters.");
+    expect(window.location.search).toBe("?search=nobody&role=viewer");
+    await choose("State", "false");
+    await vi.waitFor(() => expect(requests.at(-1)).toBe("GET /admin/users?search=nobody&role=viewer&active=false&limit=50&cursor="));
+    button("Clear filters").click();
+    await shows("bob@shield.test");
+    await vi.waitFor(() => expect(input("Name or address").value).toBe(""));
+    expect(document.querySelector("img, main script")).toBeNull();
+  });
+
+  it("says why the list is not shown", async () => {
+    handlers.push(({ path }) => (path === "/admin/users" ? problem(403, "not-permitted") : undefined));
+    await open("/console/people");
+    await shows("Title of not-permitted. Detail of not-permitted.");
+    handlers.unshift(({ path }) => (path === "/admin/users" ? page() : undefined));
+    button("Try again").click();
+    await shows("There are no users.");
+  });
+
+  it("creates an account, with the server's faults at the fields", async () => {
+    const bodies: JsonObject[] = [];
+    handlers.push(({ method, path, body }) => {
+      if (path === `/admin/users/${OTHER}`) return Response.json(account());
+      if (path !== "/admin/users") return undefined;
+      if (method === "GET") return page();
+      bodies.push(body);
+      if (bodies.length === 1) return problem(422, "password-rejected", [{ field: "body.password", message: "is easy to guess" }]);
+      return Response.json(account(), { status: 201 });
+    });
+    await open("/console/people");
+    await shows("Create an account");
+    await type("Email address", "bob@shield.test");
+    await type("Password", "correct horse");
+    const form = input("Password").form!;
+    await choose("Role", "contributor", form);
+    submit(form);
+    await shows("This is easy to guess");
+    expect(input("Password").getAttribute("aria-invalid")).toBe("true");
+    submit(form);
+    await vi.waitFor(() => expect(window.location.pathname).toBe(`/console/people/${OTHER}`));
+    expect(bodies.at(-1)).toEqual({ email: "bob@shield.test", name: null, role: "contributor", memberships: [], password: "correct horse" });
+  });
+
+  it("invites, shows the link once, and withdraws an invitation after a question", async () => {
+    let pending = [{ id: OTHER, email: "dan@shield.test", name: MARKUP, role: "viewer", memberships: [], invited_by: USER.email, created_at: "2026-11-30T10:00:00Z", expires_at: "2026-12-03T10:00:00Z" }];
+    const bodies: JsonObject[] = [];
+    handlers.push(({ method, path, body }) => {
+      if (path === "/admin/workspaces") return page({ name: "default", members: 0 }, { name: "red", members: 1 });
+      if (path === "/admin/users/invitations") return page(...pending);
+      if (path === `/admin/users/invitations/${OTHER}` && method === "DELETE") {
+        pending = [];
+        return new Response(null, { status: 204 });
+      }
+      if (path !== "/admin/users/invite") return undefined;
+      bodies.push(body);
+      if (bodies.length === 1) return problem(403, "registration-closed");
+      return Response.json({ id: OTHER, email: "eve@shield.test", role: "viewer", expires_at: "2026-12-03T10:00:00Z", mailed: false, link: "https://shield.test/register#token=t0ken" }, { status: 201 });
+    });
+    await open("/console/people?tab=invitations");
+    await shows("dan@shield.test");
+    expect(find("nav[aria-label=People] [aria-current=page]").textContent).toBe("Invitations");
+    await type("Email address", "eve@shield.test");
+    await choose("Member of", "red");
+    await choose("Role in red", "contributor");
+    submit();
+    await shows("Title of registration-closed");
+    submit();
+    await shows("https://shield.test/register#token=t0ken");
+    expect(bodies.at(-1)).toEqual({ email: "eve@shield.test", name: null, role: "viewer", memberships: [{ workspace: "red", role: "contributor" }] });
+    button("I have passed it on").click();
+    await vi.waitFor(() => expect(text()).not.toContain("t0ken"));
+    button("Withdraw the invitation of dan@shield.test").focus();
+    button("Withdraw the invitation of dan@shield.test").click();
+    await shows("Withdraw this invitation?");
+    expect(requests.some((request) => request.startsWith("DELETE"))).toBe(false);
+    await confirm();
+    await shows("The invitation of dan@shield.test is withdrawn.");
+    expect(text()).toContain("Nobody has an invitation");
+    // The button has gone: what has become of it has the focus.
+    await vi.waitFor(() => expect(document.activeElement?.textContent).toBe("The invitation of dan@shield.test is withdrawn."));
+    expect(document.querySelector("img, main script")).toBeNull();
+  });
+
+  it("creates and deletes workspaces, and changes their members", async () => {
+    let members: JsonObject[] = [{ id: OTHER, email: "bob@shield.test", name: null, role: "viewer" }];
+    handlers.push(({ method, path, query, body }) => {
+      if (path === "/admin/workspaces") {
+        if (method === "POST") return problem(409, "workspace-exists");
+        return page({ name: "default", members: 0, created_at: "2026-11-30T10:00:00Z" }, { name: "red", members: members.length, created_at: "2026-11-30T10:00:00Z" });
+      }
+      if (path === "/admin/workspaces/red") return problem(409, "workspace-in-use");
+      if (path === "/admin/workspaces/red/members") return page(...members);
+      if (path === "/admin/users") return page(...(query.get("search") === USER.email ? [account({ id: USER.id, email: USER.email })] : []));
+      const id = /^\/admin\/workspaces\/red\/members\/(.+)$/.exec(path)?.[1];
+      if (!id) return undefined;
+      const others = members.filter((each) => each["id"] !== id);
+      members = method === "DELETE" ? others : [...others, { id, email: id === OTHER ? "bob@shield.test" : USER.email, name: null, role: body["role"] }];
+      return method === "DELETE" ? new Response(null, { status: 204 }) : Response.json(members.at(-1));
+    });
+    await open("/console/people?tab=workspaces&workspace=red");
+    await shows("Members of red");
+    await shows("bob@shield.test");
+    button("Delete red").click();
+    await confirm();
+    await shows("Title of workspace-in-use. Detail of workspace-in-use.");
+    const role = find<HTMLSelectElement>('select[aria-label="Role of bob@shield.test"]');
+    role.value = "contributor";
+    role.dispatchEvent(new Event("change", { bubbles: true }));
+    await vi.waitFor(() => expect(text()).toContain("Change"));
+    expect(requests.some((request) => request.startsWith("PUT"))).toBe(false);
+    button("Role of bob@shield.test: change to contributor").click();
+    await shows("bob@shield.test is now contributor in red.");
+    await type("Address of a user", "nobody@shield.test");
+    const form = input("Address of a user").form!;
+    submit(form);
+    await shows("There is no account with this address.");
+    await type("Address of a user", USER.email);
+    submit(form);
+    await vi.waitFor(() => expect(button(`Remove ${USER.email}`)).toBeTruthy());
+    button("Remove bob@shield.test").click();
+    await confirm();
+    await shows("bob@shield.test does not belong to red any more.");
+    expect(members.map((each) => each["id"])).toEqual([USER.id]);
+    await type("Name", "red");
+    submit(input("Name").form!);
+    await shows("Title of workspace-exists");
+  });
+
+  it("sums tokens by user and model", async () => {
+    handlers.push(({ path, query }) => {
+      if (path !== "/admin/usage") return undefined;
+      if (query.get("since") === "2026-11-30") return page();
+      return page({ user_id: OTHER, user_name: MARKUP, model: "gpt", input_tokens: 1_234_567, output_tokens: 9 });
+    });
+    await open("/console/people?tab=usage");
+    await shows("1,234,567");
+    await type("First day (UTC)", "2026-11-30");
+    await shows("Nobody has used tokens in this time.");
+    expect(window.location.search).toBe("?tab=usage&since=2026-11-30");
+    expect(document.querySelector("img, main script")).toBeNull();
+  });
+});
+
+describe("the page of a user", () => {
+  const address = `/console/people/${OTHER}`;
+  let shown: JsonObject;
+  let sessions: JsonObject[];
+  const server: Handler = ({ method, path, body }) => {
+    const rest = path.startsWith(`/admin/users/${OTHER}`) ? path.slice(`/admin/users/${OTHER}`.length) : null;
+    if (rest === null) return path === "/admin/workspaces" ? page({ name: "default" }, { name: "red" }) : undefined;
+    if (rest === "/sessions" && method === "GET") return page(...sessions);
+    if (rest.startsWith("/sessions") && method === "DELETE") {
+      sessions = rest === "/sessions" ? [] : sessions.filter(({ id }) => rest !== `/sessions/${String(id)}`);
+      return new Response(null, { status: 204 });
+    }
+    if (rest === "/role" && body["role"] === "admin") return problem(409, "last-admin");
+    if (rest === "/name" || rest === "/role") shown = { ...shown, ...body };
+    if (rest === "/deactivate" || rest === "/activate") shown = { ...shown, active: rest === "/activate" };
+    if (rest === "/unlock") shown = { ...shown, locked_until: null };
+    if (rest === "/second-factor") {
+      shown = { ...shown, second_factor: false };
+      return new Response(null, { status: 204 });
+    }
+    if (rest === "/reset-link") return Response.json({ email: shown["email"], token: "t0ken", link: "https://shield.test/reset-password#token=t0ken", expires_at: "2026-12-03T10:00:00Z" }, { status: 201 });
+    return Response.json(shown);
+  };
+
+  beforeEach(() => {
+    shown = account();
+    const times = { created_at: "2026-11-30T10:00:00Z", last_used_at: "2026-11-30T10:00:00Z", expires_at: "2026-11-30T18:00:00Z" };
+    sessions = ["192.0.2.1", "192.0.2.2"].map((ip) => ({ id: `session-of-${ip}`, address: ip, user_agent: "curl/8", current: false, ...times }));
+    handlers.push(server);
+  });
+
+  it("renames, and changes the role after a question, unless the server refuses", async () => {
+    await open(address);
+    await shows("Name and role");
+    expect(find("h1").textContent).toBe("bob@shield.test");
+    expect(find("nav [aria-current=page]").textContent).toBe("People");
+    await type("Name", " Bob ");
+    submit(input("Name").form!);
+    await shows("The name is changed.");
+    expect(shown["name"]).toBe("Bob");
+    const form = input("Role").form!;
+    for (const [role, outcome] of [
+      ["contributor", "bob@shield.test is now contributor."],
+      ["admin", "Title of last-admin. Detail of last-admin."],
+    ] as const) {
+      await choose("Role", role);
+      submit(form);
+      await shows(`Make bob@shield.test ${role}?`);
+      await confirm();
+      await shows(outcome);
+    }
+    expect(shown["role"]).toBe("contributor");
+  });
+
+  it("deactivates, activates, unlocks and removes the second factor", async () => {
+    shown = account({ locked_until: "2999-01-01T00:00:00Z", second_factor: true });
+    await open(address);
+    await shows("Too many logins have failed.");
+    button("Unlock").click();
+    await shows("bob@shield.test is unlocked.");
+    button("Remove the second factor").click();
+    await confirm();
+    await shows("The second factor of bob@shield.test is removed.");
+    button("Deactivate").click();
+    await shows("Deactivate this account?");
+    expect(shown["active"]).toBe(true);
+    await confirm();
+    await shows("bob@shield.test is deactivated.");
+    button("Activate").click();
+    await shows("bob@shield.test can log in again.");
+    expect(shown).toEqual(account());
+  });
+
+  it("ends one session or all, and makes a password link", async () => {
+    await open(address);
+    await shows("192.0.2.2");
+    button("End the session of 192.0.2.1").click();
+    await confirm();
+    await shows("The session has ended.");
+    expect(sessions.map(({ address: ip }) => ip)).toEqual(["192.0.2.2"]);
+    button("Log out everywhere").click();
+    await shows("All sessions of bob@shield.test end.");
+    await confirm();
+    await shows("There are no sessions.");
+    button("Create a password link").click();
+    await confirm();
+    await shows("https://shield.test/reset-password#token=t0ken");
+  });
+
+  it("says that there is no such user", async () => {
+    handlers.unshift(({ path }) => (path.startsWith("/admin/users/") ? problem(404, "account-not-found") : undefined));
+    await open(address);
+    await shows("Title of account-not-found");
+    expect(text()).not.toContain("Name and role");
+  });
+});
+
+describe("the page Audit", () => {
+  const entry = { seq: 41, at: "2026-11-30T10:00:00Z", action: "role.change", outcome: "success", actor_id: USER.id, actor: USER.email, target: `user:${OTHER}`, address: "192.0.2.1", request_id: "r", details: { to: MARKUP }, prev_hash: "00", hash: "11" };
+  const list: Handler = ({ path, query }) => {
+    if (path !== "/admin/audit") return undefined;
+    if (query.get("outcome") === "denied") return page();
+    return query.get("cursor") ? page({ ...entry, seq: 40, action: MARKUP, actor: null, target: null }) : Response.json({ items: [entry], next_cursor: "41" });
+  };
+
+  it("searches with the filters of the address, and shows markup as text", async () => {
+    handlers.push(list);
+    await open("/console/audit?action=role.change&since=1h");
+    await shows("192.0.2.1");
+    const [first] = requests.filter((request) => request.startsWith("GET /admin/audit"));
+    expect(first).toMatch(/^GET \/admin\/audit\?action=role\.change&since=[^&]+&limit=50&cursor=$/);
+    button("Show more entries").click();
+    await shows("2 entries");
+    expect(text()).toContain(MARKUP);
+    button("Entry 41").click();
+    await vi.waitFor(() => expect(find("tbody .json").textContent).toContain(JSON.stringify(MARKUP)));
+    expect(button("Entry 41").getAttribute("aria-expanded")).toBe("true");
+    await type("On what", "user:x");
+    submit();
+    await vi.waitFor(() => expect(window.location.search).toBe("?action=role.change&target=user%3Ax&since=1h"));
+    await choose("Outcome", "denied");
+    await shows("No entry matches these filters.");
+    button("Clear filters").click();
+    await shows("192.0.2.1");
+    expect(window.location.search).toBe("");
+    await vi.waitFor(() => expect(input("On what").value).toBe(""));
+    expect(find("tbody a").getAttribute("href")).toBe(`/console/audit?actor=${USER.id}`);
+    expect(document.querySelector("img, main script")).toBeNull();
+  });
+
+  it.each([
+    [{ intact: true, first_seq: 1, last_seq: 41, signed_through: 40, checkpoints: 2, broken: null }, "The log is intact. Verified: entries 1 to 41. 2 checkpoints sign them up to entry 40. The 1 after it is only chained."],
+    [{ intact: true, first_seq: null, last_seq: null, signed_through: null, checkpoints: 0, broken: null }, "The log is intact. It has no entries."],
+    [{ intact: false, first_seq: 1, last_seq: 41, signed_through: null, checkpoints: 0, broken: { seq: 42, reason: "its content does not fit its hash" } }, "The log is broken at entry 42. Entry 42: its content does not fit its hash."],
+  ])("verifies the log: %o", async (result, expected) => {
+    handlers.push(list, ({ path }) => (path === "/admin/audit/verify" ? Response.json(result) : undefined));
+    await open("/console/audit");
+    await shows("192.0.2.1");
+    button("Verify the log").click();
+    await vi.waitFor(() => expect(find("[role=status] .notice").textContent?.replace(".Verified", ". Verified").replace(".It", ". It").trim()).toContain(expected));
+  });
+
+  it("says why a verification or an export fails", async () => {
+    handlers.push(({ path }) => (path === "/admin/audit/verify" ? problem(503, "database-unavailable") : undefined), list);
+    await open("/console/audit");
+    await shows("192.0.2.1");
+    button("Verify the log").click();
+    await shows("Title of database-unavailable");
+    handlers.unshift(({ path }) => (path === "/admin/audit" ? problem(429, "too-many-requests") : undefined));
+    button("Export as CSV").click();
+    await shows("Title of too-many-requests");
+  });
+
+  it("exports what the filters select", async () => {
+    handlers.push(list);
+    const saved: string[] = [];
+    vi.spyOn(HTMLAnchorElement.prototype, "click").mockImplementation(function (this: HTMLAnchorElement) {
+      if (this.hasAttribute("download")) saved.push(this.getAttribute("href")!);
+    });
+    await open("/console/audit?actor=alice%40shield.test");
+    await shows("192.0.2.1");
+    button("Export as JSON lines").click();
+    await vi.waitFor(() => expect(saved).toEqual(["/admin/audit/export?format=jsonl&actor=alice%40shield.test"]));
+    vi.restoreAllMocks();
+  });
+});
+
+describe("the page Settings", () => {
+  it("shows values and sources, and of secrets only whether they are set", async () => {
+    const setting = (name: string, changed: JsonObject): JsonObject => ({ name, value: null, secret: false, is_set: true, source: "default", ...changed });
+    handlers.push(({ path }) =>
+      path === "/admin/config"
+        ? page(setting("CORS_ORIGINS", { value: [] }), setting("JWT_SECRET", { secret: true, source: "environment" }), setting("LOG_LEVEL", { value: MARKUP, source: ".env" }), setting("SMTP_URL", { secret: true, is_set: false }))
+        : undefined,
+    );
+    await open("/console/settings");
+    await shows("LOG_LEVEL");
+    const rows = (): string[] => [...document.querySelectorAll("tbody tr")].map((row) => row.textContent ?? "");
+    expect(rows()).toEqual(["CORS_ORIGINSNoneDefault", "JWT_SECRETSetEnvironment", `LOG_LEVEL${MARKUP}File .env`, "SMTP_URLNot setDefault"]);
+    await type("Name", "secret");
+    expect(rows()).toEqual(["JWT_SECRETSetEnvironment"]);
+    await type("Name", "");
+    find<HTMLInputElement>("input[type=checkbox]").click();
+    await vi.waitFor(() => expect(rows().length).toBe(2));
+    await type("Name", "nothing");
+    await shows("No setting matches.");
     expect(document.querySelector("img, main script")).toBeNull();
   });
 });
@@ -633,7 +1044,7 @@ describe("the pages of links in mails", () => {
     });
     await open(`${address}#token=t0ken`);
     await shows("New password, again");
-    expect(window.location.hash).toBe("");
+    await vi.waitFor(() => expect(window.location.hash).toBe(""));
     await type("New password", "correct horse");
     await type("New password, again", "another");
     submit();

@@ -10,6 +10,8 @@ describe("routes", () => {
     ["/console/live", "live"],
     ["/console/live/", "live"],
     ["/console/reset-password", "resetPassword"],
+    ["/console/people", "people"],
+    ["/console/people/7f1d0a0e", "person"],
     ["/console/nothing", "unknown"],
     ["/console/jobs", "unknown"],
     ["/consolex/live", "unknown"],

@@ -34,6 +34,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_tool_calls_started", "tool_calls", ["started_at", "id"])
     op.create_index("ix_tool_calls_user", "tool_calls", ["user_id", "started_at", "id"])
+    op.create_index("ix_tool_calls_job", "tool_calls", ["job_id", "started_at", "id"])
 
 
 def downgrade() -> None:

@@ -1,9 +1,10 @@
 """Past calls of tools."""
 
 from datetime import datetime
+from typing import Annotated
 from uuid import UUID, uuid4
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import BigInteger, DateTime, ForeignKey, Index, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.orm import Mapped, mapped_column
@@ -32,14 +33,16 @@ class ToolCallRow(Base):
     __table_args__ = (
         Index("ix_tool_calls_started", "started_at", "id"),
         Index("ix_tool_calls_user", "user_id", "started_at", "id"),
+        Index("ix_tool_calls_job", "job_id", "started_at", "id"),
     )
 
 
-class ToolCall(BaseModel):
+class ToolCallInfo(BaseModel):
     """A call that has ended, by the user or by the user's agent.
 
     `arguments` are without secrets, and shortened if they are long. `outcome` is success, failure or
-    denied; `error` is the end of the type of the problem, such as `tool-failed`.
+    denied; `error` is the end of the type of the problem, such as `tool-failed`. `job_id` is the job that
+    the call started, asked for or cancelled.
     """
 
     model_config = ConfigDict(from_attributes=True)
@@ -57,9 +60,10 @@ class ToolCall(BaseModel):
 
 
 class ToolCallQuery(BaseModel):
+    job_id: Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")] | None = None
     limit: PageLimit = 50
     cursor: PageCursor | None = None
 
 
-class ToolCallPage(Page[ToolCall]):
+class ToolCallPage(Page[ToolCallInfo]):
     """One page of calls, the latest first."""

@@ -14,19 +14,26 @@ _KEY = (ToolCallRow.started_at, ToolCallRow.id)
 
 
 async def page(
-    session: AsyncSession, user_id: UUID | None, below: tuple[datetime, UUID] | None, limit: int
+    session: AsyncSession,
+    user_id: UUID | None,
+    job_id: str | None,
+    below: tuple[datetime, UUID] | None,
+    limit: int,
 ) -> list[ToolCallRow]:
     """Read calls, the latest first.
 
     Args:
         session: The transaction.
         user_id: Whose calls; None for those of all users.
+        job_id: Only calls of this job; None for all calls.
         below: The time and id of the last call of the previous page.
         limit: Maximum number of calls.
     """
     query = select(ToolCallRow).order_by(*(part.desc() for part in _KEY)).limit(limit)
     if user_id is not None:
         query = query.where(ToolCallRow.user_id == user_id)
+    if job_id is not None:
+        query = query.where(ToolCallRow.job_id == job_id)
     if below is not None:
         query = query.where(tuple_(*_KEY) < tuple_(*below))
     return list(await session.scalars(query))

@@ -1,11 +1,11 @@
 import "./agent.css";
 import { useEffect, useMemo, useRef } from "preact/hooks";
-import { useStore } from "../lib/hooks";
+import { answerOf, api } from "../api/client";
+import { usePages, useStore } from "../lib/hooks";
 import { href, router } from "../lib/router";
 import { session } from "../session";
 import { Page } from "../ui/parts";
 import { Conversation } from "./conversation";
-import { ThreadList } from "./thread-list";
 import { ThreadModel } from "./thread-model";
 import { ThreadNav } from "./thread-nav";
 
@@ -17,13 +17,13 @@ export default function AgentPage({ query }: { query: string }) {
   const user = current.kind === "user" ? current.user : null;
   const params = new URLSearchParams(query);
   const owner = params.get("owner");
-  const list = useMemo(() => new ThreadList(), []);
-  const model = useModel(params.get("thread"), owner === user?.id ? null : owner, list);
+  const threads = usePages((cursor) => answerOf(api.GET("/agent/threads", { params: { query: { cursor } } })));
+  const model = useModel(params.get("thread"), owner === user?.id ? null : owner, threads.reload);
   if (!user || current.kind !== "user") return null;
   return (
     <Page title="Agent" class="agent-page">
       <div class="agent">
-        <ThreadNav list={list} thread={model.id} owner={model.owner} userId={user.id} />
+        <ThreadNav threads={threads} thread={model.id} owner={model.owner} userId={user.id} />
         <Conversation key={model.id} model={model} permissions={current.permissions} />
       </div>
     </Page>
@@ -31,7 +31,7 @@ export default function AgentPage({ query }: { query: string }) {
 }
 
 /** The model of the conversation in the address. A new conversation gets its address when its first run has begun. */
-function useModel(id: string | null, owner: string | null, list: ThreadList): ThreadModel {
+function useModel(id: string | null, owner: string | null, reloadThreads: () => Promise<void>): ThreadModel {
   const channel = useMemo(() => new BroadcastChannel(CHANNEL), []);
   const held = useRef<ThreadModel | null>(null);
   const known = held.current;
@@ -42,7 +42,7 @@ function useModel(id: string | null, owner: string | null, list: ThreadList): Th
       owner,
       onChange: () => {
         channel.postMessage(model.id);
-        void list.reload();
+        void reloadThreads();
         const isNew = new URLSearchParams(router().value.query).get("thread") === null;
         if (isNew && model.exists && !model.isClosed) router().go(href("agent", {}, new URLSearchParams({ thread: model.id }).toString()), { replace: true });
       },
@@ -55,13 +55,10 @@ function useModel(id: string | null, owner: string | null, list: ThreadList): Th
     model.open();
     return () => model.close();
   }, [model]);
-  useEffect(() => {
-    void list.reload();
-    return () => channel.close();
-  }, [list, channel]);
+  useEffect(() => () => channel.close(), [channel]);
   useEffect(() => {
     channel.onmessage = ({ data }) => {
-      void list.reload();
+      void reloadThreads();
       if (data === model.id) void model.refresh();
     };
     // Another browser may have begun a run while this page was not looked at.
@@ -70,6 +67,6 @@ function useModel(id: string | null, owner: string | null, list: ThreadList): Th
     };
     document.addEventListener("visibilitychange", onVisible);
     return () => document.removeEventListener("visibilitychange", onVisible);
-  }, [model, channel, list]);
+  }, [model, channel, reloadThreads]);
   return model;
 }

@@ -1,21 +1,20 @@
 import { useState } from "preact/hooks";
 import type { ThreadSummary } from "../api/types";
 import { parseTime } from "../lib/format";
-import { useStore } from "../lib/hooks";
+import type { Pages } from "../lib/hooks";
 import { href } from "../lib/router";
 import { Age, Button, ProblemNotice } from "../ui/parts";
-import type { ThreadList } from "./thread-list";
 
 interface ThreadNavProps {
-  list: ThreadList;
+  threads: Pages<ThreadSummary>;
   /** The conversation that is shown. */
   thread: string;
   owner: string | null;
   userId: string;
 }
 
-export function ThreadNav({ list, thread, owner, userId }: ThreadNavProps) {
-  const { items, nextCursor, loading, problem } = useStore(list.state);
+export function ThreadNav({ threads, thread, owner, userId }: ThreadNavProps) {
+  const items = threads.items ?? [];
   const [all, setAll] = useState(owner !== null);
   const shown = all ? items : items.filter((item) => item.owner_id === userId);
   const hasOthers = items.some((item) => item.owner_id !== userId);
@@ -30,7 +29,7 @@ export function ThreadNav({ list, thread, owner, userId }: ThreadNavProps) {
           Those of others too
         </label>
       )}
-      <ProblemNotice problem={problem} retry={() => void list.reload()} />
+      <ProblemNotice problem={threads.problem} retry={() => void threads.reload()} />
       <ul>
         {shown.map((item) => (
           <li key={`${item.owner_id} ${item.id}`}>
@@ -38,9 +37,10 @@ export function ThreadNav({ list, thread, owner, userId }: ThreadNavProps) {
           </li>
         ))}
       </ul>
-      {shown.length === 0 && !loading && !problem && <p class="faint">No conversation yet.</p>}
-      {nextCursor && (
-        <Button busy={loading} onClick={() => void list.more()}>
+      {threads.items && shown.length === 0 && <p class="faint">No conversation yet.</p>}
+      <ProblemNotice problem={threads.more.problem} />
+      {threads.hasMore && (
+        <Button busy={threads.more.busy} onClick={threads.loadMore}>
           Show earlier ones
         </Button>
       )}

@@ -12,11 +12,25 @@ export type Permissions = Schemas["PermissionOverview"];
 export type Tool = Schemas["ToolInfo"];
 export type SessionInfo = Schemas["SessionInfo"];
 export type StreamReport = Schemas["StreamReport"];
+export type InstanceStatus = Schemas["InstanceStatus"];
+export type StreamGap = Schemas["StreamGap"];
 export type DeadLetter = Schemas["DeadLetter"];
 export type Thread = Schemas["Thread"];
 export type ThreadSummary = Schemas["ThreadSummary"];
 export type RunStatus = Schemas["RunStatus"];
 export type RunInput = Schemas["RunInput"];
+export type ToolCallInfo = Schemas["ToolCallInfo"];
+export type Role = Schemas["Role"];
+export type Account = Schemas["Account"];
+export type Invitation = Schemas["Invitation"];
+export type PendingInvitation = Schemas["PendingInvitation"];
+export type Workspace = Schemas["Workspace"];
+export type Member = Schemas["Member"];
+export type AuditEntry = Schemas["AuditEntry"];
+export type AuditAction = Schemas["Action"];
+export type Outcome = Schemas["Outcome"];
+export type Verification = Schemas["Verification"];
+export type Setting = Schemas["Setting"];
 
 /** A stored event of a job. */
 export interface StoredEvent {
@@ -28,6 +42,8 @@ export interface StoredEvent {
   metadata: Record<string, unknown>;
 }
 
+export const ROLES: readonly Role[] = ["viewer", "contributor", "admin"];
+export const OUTCOMES: readonly Outcome[] = ["success", "failure", "denied"];
 export const STATUSES: readonly JobStatus[] = ["queued", "running", "completed", "failed", "cancelled"];
 
 export function isStatus(value: unknown): value is JobStatus {

@@ -1,5 +1,4 @@
 import "./job.css";
-import type { ComponentChildren } from "preact";
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { hasEnded } from "../api/types";
 import { asWords, formatClock, formatDateTime, formatDuration, formatNumber, isoTime } from "../lib/format";
@@ -16,6 +15,7 @@ import {
   CopyButton,
   DateTime,
   Duration,
+  Fact,
   Json,
   Notice,
   Page,
@@ -26,6 +26,7 @@ import {
 } from "../ui/parts";
 import { ToolCallDetails } from "../ui/tool-call";
 import { JobModel } from "./model";
+import { PastCalls } from "./past-calls";
 import type { Step, ToolCall } from "./run";
 import { entriesOf, type Entry, merged, toneOf } from "./timeline";
 
@@ -79,6 +80,7 @@ export default function JobPage({ params }: { params: Readonly<Record<string, st
         </Card>
       ))}
       <ToolCalls calls={[...run.calls.values()]} />
+      <PastCalls job={job} />
       <Card title="Timeline">
         <Timeline entries={entriesOf(steps)} from={job.createdAt} />
         {steps.length === 0 && !history.loading && <p class="faint">Nothing has happened yet.</p>}
@@ -135,15 +137,6 @@ function Overview({ job, result }: { job: LiveJob; result: Record<string, unknow
         </details>
       )}
     </Card>
-  );
-}
-
-function Fact({ name, children }: { name: string; children: ComponentChildren }) {
-  return (
-    <div>
-      <dt>{name}</dt>
-      <dd>{children}</dd>
-    </div>
   );
 }
 

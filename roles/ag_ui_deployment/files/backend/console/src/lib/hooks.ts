@@ -81,6 +81,49 @@ export function useLoaded<T>(load: () => Promise<T>, key = ""): Loaded<T> {
   return { ...state, data: state.key === key ? state.data : null, reload };
 }
 
+interface Page<T> {
+  readonly items: readonly T[];
+  readonly next_cursor?: string | null;
+}
+
+export interface Pages<T> {
+  /** What is loaded so far; null until the first page is there. */
+  readonly items: readonly T[] | null;
+  readonly hasMore: boolean;
+  readonly problem: Problem | null;
+  readonly loading: boolean;
+  /** The loading of further pages. */
+  readonly more: Action;
+  loadMore(): void;
+  reload(): Promise<void>;
+}
+
+/** Loads a list page by page, from the beginning when `key` changes. An empty cursor asks for the first page. */
+export function usePages<T>(load: (cursor: string) => Promise<Page<T>>, key = ""): Pages<T> {
+  const first = useLoaded(() => load(""), key);
+  const more = useAction();
+  const [later, setLater] = useState<{ first: Page<T> | null; items: readonly T[]; next: string | null } | null>(null);
+  // Further pages belong to the first page that they follow.
+  const rest = later !== null && later.first === first.data ? later : null;
+  const next = rest ? rest.next : (first.data?.next_cursor ?? null);
+  const loadMore = (): void => {
+    if (next === null) return;
+    void more.run(async () => {
+      const page = await load(next);
+      setLater({ first: first.data, items: [...(rest?.items ?? []), ...page.items], next: page.next_cursor ?? null });
+    });
+  };
+  return {
+    items: first.data && [...first.data.items, ...(rest?.items ?? [])],
+    hasMore: next !== null,
+    problem: first.problem,
+    loading: first.loading,
+    more,
+    loadMore,
+    reload: first.reload,
+  };
+}
+
 export interface Action {
   readonly busy: boolean;
   readonly problem: Problem | null;

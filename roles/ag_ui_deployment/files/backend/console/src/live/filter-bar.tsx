@@ -3,13 +3,13 @@ import { type JobStatus, STATUSES } from "../api/types";
 import { asWords, formatNumber } from "../lib/format";
 import { useNow, useStore } from "../lib/hooks";
 import { session } from "../session";
-import { Button, SelectField, statusLabel, TextField } from "../ui/parts";
-import { type Filters, formatFilters, PERIODS } from "./filters";
+import { Button, SelectField, statusLabel } from "../ui/parts";
+import { PeriodFields } from "../ui/period-fields";
+import { type Filters, formatFilters } from "./filters";
 import type { LiveModel } from "./model";
 
 /** Counts are exact up to here. */
 const COUNTED_MAX = 10_000;
-const CUSTOM = "custom";
 const OPTIONS_MAX = 100;
 
 interface Props {
@@ -22,8 +22,7 @@ export function FilterBar({ live, filters, onChange }: Props) {
   // Once a second, not with every event: jobs may bring new options.
   useNow();
   const counts = useStore(live.counts);
-  const custom = filters.until !== "" || (filters.since !== "" && !PERIODS.some(({ value }) => value === filters.since));
-  const [asksForTimes, setAsksForTimes] = useState(custom);
+  const [clearings, setClearings] = useState(0);
   const options = optionsOf(live, filters);
   const total = counts && STATUSES.reduce((sum, status) => sum + counts[status], 0);
 
@@ -46,26 +45,12 @@ export function FilterBar({ live, filters, onChange }: Props) {
         <SelectField label="Kind" value={filters.kind} options={options.kinds} onChange={(kind) => onChange({ kind })} />
         <SelectField label="Workspace" value={filters.workspace} options={options.workspaces} onChange={(workspace) => onChange({ workspace })} />
         <SelectField label="Owner" value={filters.owner} options={options.owners} onChange={(owner) => onChange({ owner })} />
-        <SelectField
-          label="Created"
-          value={custom || asksForTimes ? CUSTOM : filters.since}
-          options={[{ value: "", label: "Any time" }, ...PERIODS, { value: CUSTOM, label: "Between…" }]}
-          onChange={(since) => {
-            setAsksForTimes(since === CUSTOM);
-            if (since !== CUSTOM) onChange({ since, until: "" });
-          }}
-        />
-        {(custom || asksForTimes) && (
-          <>
-            <TextField label="From" type="datetime-local" value={localTime(filters.since)} onInput={(text) => onChange({ since: isoTime(text) })} />
-            <TextField label="Before" type="datetime-local" value={localTime(filters.until)} onInput={(text) => onChange({ until: isoTime(text) })} />
-          </>
-        )}
+        <PeriodFields key={clearings} label="Created" since={filters.since} until={filters.until} onChange={onChange} />
         {formatFilters(filters) !== "" && (
           <Button
             kind="quiet"
             onClick={() => {
-              setAsksForTimes(false);
+              setClearings(clearings + 1);
               onChange({ status: "", kind: "", workspace: "", owner: "", since: "", until: "" });
             }}
           >
@@ -126,15 +111,4 @@ function optionsOf(live: LiveModel, filters: Filters): { kinds: Option[]; worksp
       ...[...owners].map(([value, label]) => ({ value, label })).sort(byLabel),
     ],
   };
-}
-
-function localTime(iso: string): string {
-  const time = Date.parse(iso);
-  if (Number.isNaN(time)) return "";
-  return new Date(time - new Date(time).getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
-}
-
-function isoTime(local: string): string {
-  const time = Date.parse(local);
-  return Number.isNaN(time) ? "" : new Date(time).toISOString();
 }

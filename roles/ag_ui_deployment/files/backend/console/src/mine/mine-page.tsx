@@ -2,12 +2,12 @@ import "./mine.css";
 import { useState } from "preact/hooks";
 import { answerOf, api } from "../api/client";
 import { faultsByField } from "../api/problem";
-import type { SessionInfo } from "../api/types";
-import { asWords, parseTime } from "../lib/format";
+import { asWords } from "../lib/format";
 import { useAction, useLoaded, useStore } from "../lib/hooks";
 import { logOut, session } from "../session";
 import { NewPassword } from "../account/new-password";
-import { Age, Button, Card, Confirm, HiddenUsername, Notice, Page, ProblemNotice, Spinner, TextField } from "../ui/parts";
+import { Card, HiddenUsername, Notice, Page, TextField } from "../ui/parts";
+import { SessionsCard } from "../ui/sessions-card";
 import { SecondFactor } from "./second-factor";
 
 export default function MinePage() {
@@ -88,84 +88,13 @@ function Password({ email, onChanged }: { email: string; onChanged: () => void }
 
 function Sessions() {
   const sessions = useLoaded(async () => (await answerOf(api.GET("/auth/sessions"))).items);
-  const action = useAction();
-  const [ending, setEnding] = useState<SessionInfo | "all" | null>(null);
-  const end = async (): Promise<void> => {
-    if (ending === "all") {
-      await logOut(true);
-    } else if (ending) {
-      await answerOf(api.DELETE("/auth/sessions/{session_id}", { params: { path: { session_id: ending.id } } }));
-      await sessions.reload();
-    }
-  };
   return (
-    <Card title="Sessions" actions={<Button onClick={() => setEnding("all")}>Log out everywhere</Button>}>
-      <ProblemNotice problem={sessions.problem} retry={() => void sessions.reload()} />
-      <ProblemNotice problem={action.problem} />
-      {sessions.data === null && sessions.loading && <Spinner label="Loading" />}
-      <ul class="sessions">
-        {sessions.data?.map((entry) => (
-          <li key={entry.id}>
-            <div class="session-text">
-              <span>
-                {programOf(entry.user_agent)}
-                {entry.current && <span class="badge badge-running">This one</span>}
-              </span>
-              <span class="faint">
-                {entry.address ?? "unknown address"} · since <Age time={parseTime(entry.created_at)} /> · last used{" "}
-                <Age time={parseTime(entry.last_used_at)} />
-              </span>
-              {entry.user_agent && <span class="faint session-agent">{entry.user_agent}</span>}
-            </div>
-            {!entry.current && (
-              <Button label={`End the session of ${entry.address ?? "unknown address"}`} onClick={() => setEnding(entry)}>
-                End
-              </Button>
-            )}
-          </li>
-        ))}
-      </ul>
-      {ending && (
-        <Confirm
-          title={ending === "all" ? "Log out everywhere?" : "End this session?"}
-          action={ending === "all" ? "Log out everywhere" : "End the session"}
-          onCancel={() => setEnding(null)}
-          onConfirm={() => {
-            setEnding(null);
-            void action.run(end);
-          }}
-        >
-          <p>
-            {ending === "all"
-              ? "All sessions end, this one too."
-              : `${programOf(ending.user_agent)} at ${ending.address ?? "an unknown address"} is logged out.`}
-          </p>
-        </Confirm>
-      )}
-    </Card>
+    <SessionsCard
+      sessions={sessions}
+      allTitle="Log out everywhere"
+      allText="All sessions end, this one too."
+      onEnd={(id) => answerOf(api.DELETE("/auth/sessions/{session_id}", { params: { path: { session_id: id } } }))}
+      onEndAll={() => logOut(true)}
+    />
   );
-}
-
-const BROWSERS: readonly (readonly [RegExp, string])[] = [
-  [/Edg\//, "Edge"],
-  [/Firefox\//, "Firefox"],
-  [/Chrom(e|ium)\//, "Chrome"],
-  [/Safari\//, "Safari"],
-  [/curl\//, "curl"],
-  [/python/i, "Python"],
-  [/node/i, "Node.js"],
-];
-const SYSTEMS: readonly (readonly [RegExp, string])[] = [
-  [/Windows/, "Windows"],
-  [/Android/, "Android"],
-  [/iPhone|iPad/, "iOS"],
-  [/Mac OS/, "macOS"],
-  [/Linux/, "Linux"],
-];
-
-function programOf(agent: string | null): string {
-  const find = (names: typeof BROWSERS): string | undefined => names.find(([pattern]) => pattern.test(agent ?? ""))?.[1];
-  const browser = find(BROWSERS) ?? "A program";
-  const system = find(SYSTEMS);
-  return system ? `${browser} on ${system}` : browser;
 }

@@ -3,7 +3,7 @@
 import type { ComponentChildren, JSX } from "preact";
 import { useEffect, useId, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { explain, type Problem } from "../api/problem";
-import type { JobStatus } from "../api/types";
+import type { JobStatus, Outcome } from "../api/types";
 import { formatAge, formatDateTime, formatDuration, formatPercent, isoTime } from "../lib/format";
 import { useNow } from "../lib/hooks";
 import { router } from "../lib/router";
@@ -52,13 +52,15 @@ interface ButtonProps {
   busy?: boolean;
   disabled?: boolean;
   label?: string;
+  /** Of a button that shows and hides something: whether it is shown. */
+  expanded?: boolean;
   onClick?: () => void;
   children: ComponentChildren;
 }
 
-export function Button({ kind = "plain", type = "button", busy = false, disabled, label, onClick, children }: ButtonProps) {
+export function Button({ kind = "plain", type = "button", busy = false, disabled, label, expanded, onClick, children }: ButtonProps) {
   return (
-    <button type={type} class={`button button-${kind}`} disabled={disabled} aria-disabled={busy} aria-busy={busy} aria-label={label} onClick={busy ? undefined : onClick}>
+    <button type={type} class={`button button-${kind}`} disabled={disabled} aria-disabled={busy} aria-busy={busy} aria-label={label} aria-expanded={expanded} onClick={busy ? undefined : onClick}>
       {children}
     </button>
   );
@@ -138,7 +140,7 @@ interface TextFieldProps {
   label: string;
   value: string;
   onInput: (value: string) => void;
-  type?: "text" | "email" | "password" | "url" | "number" | "datetime-local";
+  type?: "text" | "search" | "email" | "password" | "url" | "number" | "date" | "datetime-local";
   hint?: string | undefined;
   error?: string | undefined;
   autocomplete?: string;
@@ -202,6 +204,36 @@ export function SelectField({ label, value, options, onChange }: SelectFieldProp
   );
 }
 
+/** A table that scrolls sideways where it is too wide; a region that scrolls must be reachable by keyboard. */
+export function Table(props: { label: string; head: readonly string[]; children: ComponentChildren }) {
+  return (
+    <div class="table-box" tabIndex={0} role="group" aria-label={props.label}>
+      <table>
+        <thead>
+          <tr>
+            {props.head.map((name) => (
+              <th key={name} scope="col">
+                {name}
+              </th>
+            ))}
+          </tr>
+        </thead>
+        <tbody>{props.children}</tbody>
+      </table>
+    </div>
+  );
+}
+
+/** A name and its value in a list of class `facts`. */
+export function Fact({ name, children }: { name: string; children: ComponentChildren }) {
+  return (
+    <div>
+      <dt>{name}</dt>
+      <dd>{children}</dd>
+    </div>
+  );
+}
+
 const STATUS_LABELS: Record<JobStatus, string> = {
   queued: "Queued",
   running: "Running",
@@ -216,6 +248,17 @@ export function statusLabel(status: JobStatus): string {
 
 export function StatusBadge({ status }: { status: JobStatus }) {
   return <span class={`badge badge-${status}`}>{STATUS_LABELS[status]}</span>;
+}
+
+const OUTCOMES: Record<Outcome, { label: string; badge: string }> = {
+  success: { label: "Success", badge: "completed" },
+  failure: { label: "Failure", badge: "failed" },
+  denied: { label: "Denied", badge: "cancelled" },
+};
+
+export function OutcomeBadge({ outcome }: { outcome: string }) {
+  const known = Object.hasOwn(OUTCOMES, outcome) ? OUTCOMES[outcome as Outcome] : { label: outcome, badge: "queued" };
+  return <span class={`badge badge-${known.badge}`}>{known.label}</span>;
 }
 
 /** Progress in percent; null where it is unknown. */

@@ -11,7 +11,7 @@ import structlog
 
 from src.config import Settings
 from src.models.permissions import Permission
-from src.models.tool_call import ToolCall, ToolCallPage, ToolCallQuery, ToolCallRow
+from src.models.tool_call import ToolCallInfo, ToolCallPage, ToolCallQuery, ToolCallRow
 from src.models.user import User
 from src.repositories import tool_calls
 from src.services.audit.details import bounded_text, canonical_details
@@ -68,7 +68,7 @@ class CallHistory(RetentionTask):
             arguments=cast("JsonObject", orjson.loads(canonical_details(call.arguments))),
             outcome=call.outcome,
             error=_name_of(call.error),
-            job_id=call.job_id,
+            job_id=call.job_id and bounded_text(call.job_id),
             started_at=call.started_at,
             duration_ms=duration // timedelta(milliseconds=1),
         )
@@ -83,11 +83,11 @@ class CallHistory(RetentionTask):
         below = _decode(query.cursor) if query.cursor else None
         whose = None if visibility(user, Permission.READ_JOBS).everything else user.id
         async with self._database.transaction() as session:
-            rows = await tool_calls.page(session, whose, below, query.limit + 1)
+            rows = await tool_calls.page(session, whose, query.job_id, below, query.limit + 1)
         has_more = len(rows) > query.limit
         page = rows[: query.limit]
         return ToolCallPage(
-            items=[ToolCall.model_validate(row) for row in page],
+            items=[ToolCallInfo.model_validate(row) for row in page],
             next_cursor=_encode(page[-1]) if has_more else None,
         )
 

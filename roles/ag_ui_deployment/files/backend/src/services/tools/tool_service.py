@@ -188,12 +188,19 @@ class ToolService:
     ) -> SubmissionOutcome:
         """Call a tool and record it in the audit log."""
         workspace_name = workspace or DEFAULT_WORKSPACE
+        named_job = _named_job(name, arguments)
         ended = partial(
-            EndedCall, user, name, workspace_name, arguments, started_at=datetime.now(UTC)
+            EndedCall,
+            user,
+            name,
+            workspace_name,
+            arguments,
+            started_at=datetime.now(UTC),
+            job_id=named_job,
         )
         details: dict[str, Json] = {}
         if name == CANCEL_JOB:
-            details["job_id"] = str(arguments.get("job_id"))[:_RECORDED_ID_MAX]
+            details["job_id"] = named_job
         try:
             outcome = await self._call(user, name, arguments, workspace, key)
         except (Exception, asyncio.CancelledError) as error:
@@ -209,7 +216,9 @@ class ToolService:
                 **details,
             )
             raise
-        self._history.add(ended(outcome=AuditOutcome.SUCCESS.value, job_id=outcome.job_id))
+        self._history.add(
+            ended(outcome=AuditOutcome.SUCCESS.value, job_id=outcome.job_id or named_job)
+        )
         if outcome.job_id:
             details["job_id"] = outcome.job_id
         if outcome.replayed:
@@ -322,6 +331,14 @@ class ToolService:
         await self._audit.record(
             Actor.of(user).audit_event(Action.TOOL_CALL, f"tool:{tool}", details, outcome)
         )
+
+
+def _named_job(name: str, arguments: Mapping[str, Json]) -> str | None:
+    """The job that a call asks for or cancels; None if its tool has no such argument."""
+    definition = CATALOGUE.get(name)
+    if definition is None or "job_id" not in definition.arguments.model_fields:
+        return None
+    return str(arguments.get("job_id"))[:_RECORDED_ID_MAX]
 
 
 def _reason(error: BaseException) -> str:

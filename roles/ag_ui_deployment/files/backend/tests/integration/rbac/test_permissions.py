@@ -341,7 +341,7 @@ class PermissionHarness:
         if parameter == "upload_id":
             return str(self._uploads[resource.name])
         if parameter == "session_id":
-            return str(self._sessions[resource.name])
+            return str(self._sessions.get(resource.name, uuid4()))
         if parameter == "user_id":
             # In a path below a workspace: its only member.
             is_user = resource.name in self._users or resource.name == "nobody"

@@ -56,6 +56,28 @@ async def test_calls_of_the_user_and_all_for_an_administrator(
     assert "hidden" not in refused["arguments"]["url"]
 
 
+async def test_calls_of_a_job(backend: Backend, carol: Caller, environment: Environment) -> None:
+    root, victor = await caller(backend, "root", Role.ADMIN), await caller(backend, "victor")
+    job = (await carol.crawl(environment)).json()["job_id"]
+    await carol.crawl(environment)
+    for who in (carol, victor):
+        await who.post("/api/tools/get_job_status", {"arguments": {"job_id": job}})
+
+    async def all_are_stored() -> bool:
+        return len(await calls(root)) == 4
+
+    await until(all_are_stored)
+    shown = await calls(root, job_id=job, limit=1)
+    assert [(one["tool"], one["outcome"], one["user_id"]) for one in shown] == [
+        ("get_job_status", "failure", str(victor.user.id)),
+        ("get_job_status", "success", str(carol.user.id)),
+        ("crawl_web", "success", str(carol.user.id)),
+    ]
+    assert await calls(carol, job_id=job) == shown[1:]
+    assert await calls(carol, job_id="unknown") == []
+    check_problem(await carol.get("/api/calls?job_id=a%00"), 422, "invalid-request")
+
+
 @pytest.mark.parametrize("cursor", ["x", "dG9vbC1jYWxscyB5IHo="])
 async def test_invalid_cursor_is_refused(carol: Caller, cursor: str) -> None:
     check_problem(await carol.get(f"/api/calls?cursor={cursor}"), 400, "bad-cursor")
