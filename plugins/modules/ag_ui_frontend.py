@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import os
 import re
@@ -47,7 +46,7 @@ options:
     type: str
     required: true
   configurations:
-    description: Glob patterns of nginx files. A version that one of them names is not removed.
+    description: Absolute glob patterns of nginx files. A version that one of them names is not removed.
     type: list
     elements: str
     default: []
@@ -142,10 +141,10 @@ def install(files: dict[str, bytes], directory: Path, version: str, hashed: str)
 
 def unused_versions(params: Options) -> list[Path]:
     """Return the former versions to remove."""
-    configurations = [path for pattern in params["configurations"] for path in glob.glob(pattern)]
-    named = "".join(
-        Path(path).read_text(encoding="utf-8", errors="replace") for path in configurations
-    )
+    configurations = [
+        path for pattern in params["configurations"] for path in Path("/").glob(pattern.lstrip("/"))
+    ]
+    named = "".join(path.read_text(encoding="utf-8", errors="replace") for path in configurations)
     versions = [
         path
         for path in Path(params["directory"]).iterdir()
