@@ -30,8 +30,11 @@ class Host(ProxyHost):
         super().__init__(folder)
         allow_reading(folder)
         self.https = free_port()
-        self.ports = {"ag_ui_https_port": self.https, "ag_ui_http_port": free_port()}
-        self.ports |= {"ag_ui_backend_ports": [free_port()]}
+        self.ports: dict[str, Any] = {
+            "ag_ui_https_port": self.https,
+            "ag_ui_http_port": free_port(),
+            "ag_ui_backend_ports": [free_port()],
+        }
         for name in ("secrets", "current", "state"):
             (folder / name).mkdir()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import ssl
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, ClassVar
@@ -138,7 +139,7 @@ def install(folder: Path, files: dict[str, bytes]) -> str:
     return version
 
 
-def started(folder: Path, stack: ExitStack, source: str, version: str = "") -> Site:
+def started(folder: Path, stack: ExitStack, source: str, version: str = "", **changes: str) -> Site:
     make_folders(folder)
     make_certificate(folder / "tls", NAME)
     allow_reading(folder)
@@ -156,6 +157,7 @@ def started(folder: Path, stack: ExitStack, source: str, version: str = "") -> S
             "ag_ui_frontend_content_security_policy": POLICY,
             "__ag_ui_frontend_dir": str(folder / "frontend"),
             "__ag_ui_frontend_version": version,
+            **changes,
         },
     )
     (folder / "proxy-key.conf").write_text(f'proxy_set_header X-AG-UI-Proxy-Key "{KEY}";')
@@ -393,6 +395,25 @@ def test_policy_of_an_upstream_takes_precedence(
         headers = upstream(tmp_path_factory, stack, FrontendWithPolicy).ask("/").headers
     assert headers["content-security-policy"] == OWN_POLICY
     assert headers["x-frame-options"] == "DENY"
+
+
+@pytest.mark.parametrize(("name", "status"), [("localhost", 200), ("other.example", 502)])
+def test_certificate_of_an_upstream_is_verified(tmp_path: Path, name: str, status: int) -> None:
+    make_certificate(tmp_path / "upstream", name)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    pair = tmp_path / "upstream/server.crt", tmp_path / "upstream/server.key"
+    context.load_cert_chain(*pair)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Frontend)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    with ExitStack() as stack:
+        port = stack.enter_context(serving(server))
+        site = started(
+            tmp_path / "nginx",
+            stack,
+            f"https://localhost:{port}",
+            __ag_ui_system_authorities=str(pair[0]),
+        )
+        assert site.ask("/").status == status
 
 
 def test_upstream_that_is_down_does_not_affect_the_backend(tmp_path: Path) -> None:
