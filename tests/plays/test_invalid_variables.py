@@ -71,6 +71,8 @@ def invalid_values(tmp_path_factory: pytest.TempPathFactory) -> Run:
         "ag_ui_uploads_tool_path": "/mnt/../etc",
         "ag_ui_uploads_group": "Tools server",
         "ag_ui_upload_max_bytes": 0,
+        "ag_ui_frontend_source": "https://hx-web-server:3000/app",
+        "ag_ui_frontend_content_security_policy": "default-src 'self' \"x\"",
         "ag_ui_uid": 0,
         "ag_ui_worker_connections": 5,
         "ag_ui_base_image_archive": "/nonexistent/base.tar",
@@ -103,6 +105,8 @@ def invalid_values(tmp_path_factory: pytest.TempPathFactory) -> Run:
         'ag_ui_uploads_tool_path is "/mnt/../etc": it must be an absolute path without spaces or empty',
         'ag_ui_uploads_group is "Tools server": it must be the name of a group or empty',
         "ag_ui_upload_max_bytes is 0: it must lie between 1 and 1125899906842624",
+        'ag_ui_frontend_source is "https://hx-web-server:3000/app": it must be the path of a directory or of an archive',
+        "ag_ui_frontend_content_security_policy is",
         "ag_ui_uid is 0: it must lie between 1 and",
         "ag_ui_worker_connections is 5: it must lie between 512 and",
         "ag_ui_base_image_archive: there is no file /nonexistent/base.tar on the controller",
@@ -222,6 +226,21 @@ def test_variable_required_by_a_choice_is_named(
     tmp_path: Path, wrong: dict[str, Any], words: str
 ) -> None:
     assert_refused(play(tmp_path, REQUIRED_VARIABLES | wrong), words)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("dist", "dist has no index.html with content at its top"),
+        ("missing", "there is no directory or archive"),
+        ("hx-web-server:3000", "an address begins with http:// or https://"),
+    ],
+)
+def test_unusable_frontend_is_refused(tmp_path: Path, source: str, words: str) -> None:
+    (tmp_path / "dist").mkdir()
+    wrong = {"ag_ui_frontend_source": str(tmp_path / source)}
+    done = play(tmp_path, REQUIRED_VARIABLES | wrong)
+    assert_refused(done, "Nothing was changed. ag_ui_frontend_source: ", words)
 
 
 def test_damaged_archive_is_refused(tmp_path: Path) -> None:

@@ -164,15 +164,15 @@ def test_a_client_is_installed_when_its_lock_has_changed(bare: Checkout) -> None
     bare.stub("npm", 'echo "npm $@" >>calls; mkdir -p "$3/node_modules"')
     clients = [
         add_client(bare, name)
-        for name in ("agui_client", "api_client", "copilotkit", "upload_client")
+        for name in ("agui_client", "api_client", "copilotkit", "upload_client", "vite_frontend")
     ]
-    for lock, installed in (("", 4), ("", 4), ("another", 5)):
+    for lock, installed in (("", 5), ("", 5), ("another", 6)):
         (clients[1] / "package-lock.json").write_text(lock)
         done = bare.run("script/bootstrap", "client")
         assert done.returncode == 0, done.stderr
         assert sum(call.startswith("npm ci --prefix") for call in calls(bare)) == installed
     assert bare.run("script/bootstrap", "tools").returncode == 0
-    assert sum(call.startswith("npm ci --prefix") for call in calls(bare)) == 5
+    assert sum(call.startswith("npm ci --prefix") for call in calls(bare)) == 6
 
 
 def complete_venv(checkout: Checkout) -> None:
