@@ -10,7 +10,6 @@ is retried after a slow failure, since a second attempt would probably take as l
 
 import asyncio
 import random
-import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -55,6 +54,7 @@ from src.services.gateway.tool_results import (
 )
 from src.utils.circuit_breaker import CircuitBreaker, CircuitOpenError
 from src.utils.json_types import Json
+from src.utils.tls import client_context
 
 logger = structlog.get_logger(__name__)
 
@@ -307,7 +307,7 @@ def _http(settings: Settings) -> httpx.AsyncClient:
         base_url=settings.LITELLM_URL,
         headers={"Authorization": f"Bearer {key.get_secret_value()}"} if key else {},
         limits=httpx.Limits(max_connections=maximum, keepalive_expiry=_KEEP_ALIVE_SECONDS),
-        verify=ssl.create_default_context(),
+        verify=client_context(),
         # The gateway is internal, so ignore HTTP_PROXY.
         trust_env=False,
     )

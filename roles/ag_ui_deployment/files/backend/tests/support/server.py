@@ -25,6 +25,7 @@ from src.routers.console import BUILT
 from src.services.auth.passwords import hash_password
 from src.services.auth.revocation_watcher import RevocationWatcher
 from src.services.auth.tokens import TokenService
+from src.utils.tls import client_context
 from src.web.http_protocol import HttpProtocol
 from tests.support.environment import Environment
 from tests.support.waiting import until
@@ -127,7 +128,10 @@ async def running(
         await until(lambda: server.started or serving.done())
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     async with httpx.AsyncClient(
-        base_url=f"http://127.0.0.1:{port}", limits=limits, timeout=httpx.Timeout(20)
+        base_url=f"http://127.0.0.1:{port}",
+        limits=limits,
+        timeout=httpx.Timeout(20),
+        verify=client_context(),
     ) as http:
         backend = Backend(settings, services, http)
         try:

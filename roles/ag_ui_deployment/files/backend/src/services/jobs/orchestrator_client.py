@@ -1,7 +1,6 @@
 """Requests the status of a job from the orchestrator, for jobs without recent events."""
 
 import asyncio
-import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +12,7 @@ from src.config import Settings
 from src.models.job import JobStatus
 from src.services.gateway.tool_results import sanitize
 from src.utils.circuit_breaker import CircuitBreaker, CircuitOpenError
+from src.utils.tls import client_context
 
 # Timeout of a whole call, in seconds.
 _TIMEOUT = 1.0
@@ -50,7 +50,7 @@ class OrchestratorClient:
             # job_status() sets a timeout for the whole call.
             timeout=None,  # noqa: S113
             limits=httpx.Limits(max_connections=_CONNECTIONS),
-            verify=ssl.create_default_context(),
+            verify=client_context(),
             trust_env=False,
         )
 
