@@ -88,7 +88,7 @@ def test_the_run_passes_with_its_figures(prepared: Checkout) -> None:
     done = prepared.run("script/test", "check")
     assert done.returncode == 0
     assert "12 passed" in done.stdout.split("Parts:")[1]
-    assert "limit 400 s   ok" in done.stdout
+    assert "limit 900 s   ok" in done.stdout
 
 
 @pytest.mark.parametrize(
