@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.scenarios.support.delivery_checks import (
@@ -119,42 +118,42 @@ class Experiment:
             ]
         return found
 
-    def wait_until_received(self, count: int, *, within: float) -> None:
-        """Wait until every browser has received the first `count` events."""
-        eventually(
-            partial(self._have_received, count),
-            f"{count} events received by every client",
-            within=within,
-            every=0.2,
-            ignoring=(AssertionError,),
-        )
-
-    def wait_until_caught_up(self, count: int, *, stalled_after: float) -> None:
+    def wait_until_received(
+        self, count: int, *, within: float, progress: Callable[[], object] = lambda: None
+    ) -> None:
         """Wait until every browser has received the first `count` events.
 
         Args:
             count: The number of events.
-            stalled_after: Seconds without an event for the browsers that are behind.
+            within: Deadline in seconds.
+            progress: As in eventually().
         """
+
+        def seen() -> bool:
+            published, clients_behind = len(self.load.log), self.clients_behind(count)
+            assert published >= count, f"only {published} published"
+            assert not clients_behind, (
+                f"{len(clients_behind)} behind: {self._stats_of(clients_behind[:3])}"
+            )
+            return True
+
         eventually(
-            partial(self._have_received, count),
+            seen,
             f"{count} events received by every client",
-            within=stalled_after,
+            within=within,
             every=0.2,
             ignoring=(AssertionError,),
-            progress=lambda: {
-                name: stats["newest"]
-                for name, stats in self._stats_of(self.clients_behind(count)).items()
-            },
+            progress=progress,
         )
 
-    def _have_received(self, count: int) -> bool:
-        published, clients_behind = len(self.load.log), self.clients_behind(count)
-        assert published >= count, f"only {published} published"
-        assert not clients_behind, (
-            f"{len(clients_behind)} behind: {self._stats_of(clients_behind[:3])}"
-        )
-        return True
+    def _wait_until_caught_up(self, count: int) -> None:
+        """As wait_until_received(), but the deadline moves while browsers that are behind receive events."""
+
+        def newest() -> dict[str, str | None]:
+            behind = self._stats_of(self.clients_behind(count))
+            return {name: stats["newest"] for name, stats in behind.items()}
+
+        self.wait_until_received(count, within=RECOVERED_WITHIN, progress=newest)
 
     def _stats_of(self, names: Collection[str]) -> dict[str, Any]:
         return {name: stats for name, stats in self.load_clients.stats().items() if name in names}
@@ -195,13 +194,11 @@ class Experiment:
     def wait_until_recovered(self) -> None:
         """After the fault: wait until all browsers are up to date and all events are stored."""
         watch = Stopwatch()
-        self.wait_until_caught_up(
-            len(self.load.log) + EVENTS_FOR_EVERY_VIEW, stalled_after=RECOVERED_WITHIN
-        )
+        self._wait_until_caught_up(len(self.load.log) + EVENTS_FOR_EVERY_VIEW)
         self.site.wait_until_healthy(within=RECOVERED_WITHIN)
         self.figures.record(f"recovery_{self.name}", watch.seconds, "s")
         self.load.finish()
-        self.wait_until_caught_up(len(self.load.log), stalled_after=RECOVERED_WITHIN)
+        self._wait_until_caught_up(len(self.load.log))
         self.site.wait_until_caught_up(within=STORED_WITHIN)
         eventually(
             lambda: counted(self.site)["ag_ui_group_lag"] == 0,

@@ -49,8 +49,8 @@ def eventually(  # noqa: PLR0913 - keyword arguments
             if result:
                 return result
             last = result
-        if (now_at := progress()) != position:
-            position, deadline = now_at, time.monotonic() + within
+        if (current := progress()) != position:
+            position, deadline = current, time.monotonic() + within
         if time.monotonic() >= deadline:
             raise TooLate(f"{what}: not within {within:g} s; last: {last!r}")
         time.sleep(every)
