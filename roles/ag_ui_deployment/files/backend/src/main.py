@@ -156,8 +156,7 @@ def __getattr__(name: str) -> FastAPI:
         sys.exit(str(error))
     configure_logging(settings.LOG_LEVEL, always=[JOURNAL])
     app = create_app(settings)
-    # FastAPI caches the document. Building it takes most of a second and blocks the event loop, so
-    # it is built before the first request.
+    # FastAPI caches the document. Deriving it blocks the event loop, so this happens before the first request.
     app.openapi()
     globals()["app"] = app
     return app

@@ -9,7 +9,8 @@ from sqlalchemy import make_url
 
 from src.commands.output import echo, log_to_stderr
 from src.config import Settings
-from src.services.operations.schema import is_later, migrate
+from src.services.operations.migration import migrate
+from src.services.operations.schema import is_later
 from src.utils.database import Database
 
 

@@ -6,9 +6,11 @@ composed of the problems that it may contain.
 """
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import ag_ui.core
+import orjson
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
@@ -23,6 +25,8 @@ from src.web.dependencies import BEARER_SCHEME, REFRESH_COOKIE_SCHEME
 from src.web.problems import MEDIA_TYPE, PROBLEMS, ProblemDocument
 from src.web.route_rules import RouteRule, rules_of
 
+# The build of the image writes it, because deriving the document takes a second of each start.
+_DOCUMENT = Path(__file__).resolve().parents[2] / "openapi.json"
 COOKIE, TICKET = "AccessCookie", "Ticket"
 _EVENT_STREAM = "text/event-stream"
 _SECURITY_SCHEMES: JsonObject = {
@@ -68,12 +72,16 @@ def operation_id(route: APIRoute) -> str:
 
 
 def install(app: FastAPI) -> None:
-    """Completes the document when it is first requested."""
+    """Reads the document of the image, or derives and completes it, when it is first requested."""
     derived_openapi = app.openapi
 
     def openapi() -> JsonObject:
         if app.openapi_schema is None:
-            _complete(derived_openapi(), {(rule.method, rule.path): rule for rule in rules_of(app)})
+            rules = {(rule.method, rule.path): rule for rule in rules_of(app)}
+            if _DOCUMENT.exists():
+                app.openapi_schema = orjson.loads(_DOCUMENT.read_bytes())
+            else:
+                _complete(derived_openapi(), rules)
         assert app.openapi_schema is not None  # noqa: S101 - FastAPI caches the document
         return app.openapi_schema
 

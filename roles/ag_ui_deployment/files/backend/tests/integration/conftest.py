@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from src.models.permissions import Role
 from src.services import redis_consumer
 from src.services.events import stream_tailer
-from src.services.operations.schema import migrate
+from src.services.operations.migration import migrate
 from src.utils.database import Database
 from tests.support.audit_log import Log
 from tests.support.builders import settings_of

@@ -1,70 +1,39 @@
-"""Migration of the database schema, and its compatibility with this release."""
+"""Compatibility of the database schema with this release."""
 
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, inspect, text
 
-from src.services.operations.database_rights import grant_privileges
 from src.utils.database import Database
 
-_INI = Path(__file__).resolve().parents[3] / "alembic.ini"
-# Key of the advisory lock. All releases must use the same.
-_LOCK = 0x5348_4945_4C44
+_VERSIONS = Path(__file__).resolve().parents[3] / "migrations" / "versions"
 
 
-def newest_revision() -> str | None:
-    """The newest schema revision that this release knows."""
-    return ScriptDirectory.from_config(Config(_INI)).get_current_head()
+def known_revisions() -> frozenset[str]:
+    """The schema revisions of this release, from the names of its migrations."""
+    return frozenset(path.name.partition("_")[0] for path in _VERSIONS.glob("[0-9]*_*.py"))
 
 
-async def migrate(
-    database: Database, application: str | None = None
-) -> tuple[str | None, str | None]:
-    """Upgrade the schema to the newest revision and grant privileges.
+def newest_revision() -> str:
+    """The newest schema revision of this release."""
+    return max(known_revisions())
 
-    Concurrent migrations are serialised. A schema of a later release is left unchanged.
 
-    Args:
-        database: A connection as the role that owns the tables.
-        application: The role that the application connects as; None for the same role.
-
-    Returns:
-        The revision before and after, None for an empty database.
-    """
-    async with database.engine.begin() as connection:
-        await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-        before = await connection.run_sync(_revision)
-        if is_later(before):
-            return before, before
-        await connection.run_sync(_upgrade)
-        await connection.run_sync(grant_privileges, application)
-        return before, await connection.run_sync(_revision)
+def current_revision(connection: Connection) -> str | None:
+    """The revision of the schema, None for an empty database."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return revision
 
 
 async def is_schema_current(database: Database) -> bool:
     """Whether the schema has the revision of this release or of a later one."""
     async with database.engine.connect() as connection:
-        current = await connection.run_sync(_revision)
+        current = await connection.run_sync(current_revision)
     return current == newest_revision() or is_later(current)
 
 
 def is_later(revision: str | None) -> bool:
     """Whether a revision is of a later release, which remains compatible with this one."""
-    known = {
-        script.revision for script in ScriptDirectory.from_config(Config(_INI)).walk_revisions()
-    }
-    return revision is not None and revision not in known
-
-
-def _revision(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
-
-
-def _upgrade(connection: Connection) -> None:
-    config = Config(_INI)
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    return revision is not None and revision not in known_revisions()

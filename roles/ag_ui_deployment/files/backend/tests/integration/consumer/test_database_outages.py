@@ -12,7 +12,7 @@ from sqlalchemy import literal, select
 from sqlalchemy.exc import DBAPIError
 
 from src.services.consumer.event_store import EventStore
-from src.services.operations.schema import migrate
+from src.services.operations.migration import migrate
 from src.utils.database import Database, is_bad_data, is_outage
 from tests.support.accounts import ask_login, bearer
 from tests.support.builders import shield_event

@@ -8,7 +8,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
 
-from src.services.operations.schema import is_schema_current, migrate, newest_revision
+from src.services.operations.migration import migrate
+from src.services.operations.schema import is_schema_current, newest_revision
 from src.utils.database import Base, Database
 from tests.support.builders import settings_of
 from tests.support.environment import Environment
