@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
@@ -250,6 +251,11 @@ options:
     description: Configuration directory, which contains the releases.
     type: path
     default: /etc/ag-ui
+  paths:
+    description: Paths of which to return the existing ones.
+    type: list
+    elements: path
+    default: []
   timeout:
     description: Seconds for a connection to a server, and for each of its responses.
     type: float
@@ -300,6 +306,11 @@ engine:
   type: bool
 missing:
   description: Those of O(packages) that are not installed.
+  returned: success
+  type: list
+  elements: str
+existing:
+  description: Those of O(paths) that exist.
   returned: success
   type: list
   elements: str
@@ -363,6 +374,7 @@ class Options(TypedDict):
     packages: list[str]
     certificate: str
     configuration: str
+    paths: list[str]
     timeout: float
 
 
@@ -398,6 +410,7 @@ def main() -> None:
             "packages": {"type": "list", "elements": "str", "default": []},
             "certificate": {"type": "path", "required": True},
             "configuration": {"type": "path", "default": "/etc/ag-ui"},
+            "paths": {"type": "list", "elements": "path", "default": []},
             "timeout": {"type": "float", "default": 5},
         },
         supports_check_mode=True,
@@ -422,6 +435,7 @@ def main() -> None:
     database, email, timeout = params["database"], params["administrator"], params["timeout"]
     module.exit_json(
         changed=False,
+        existing=[path for path in params["paths"] if os.path.lexists(path)],
         proxy_directives=sorted(directives),
         previous_logins=previous_logins(database, timeout) if database else [],
         administrator=bool(database and email and has_user(database, email, timeout)),

@@ -88,6 +88,7 @@ class AcmeHost(ProxyHost):
                 "nginx": version(),
                 "certificate": found,
                 "running": [],
+                "existing": [str(path) for path in self.folder.rglob("*")],
             },
             "__ag_ui_generated": {"values": {"proxy_key": PROXY_KEY}},
             "__ag_ui_config_dir": str(self.folder),

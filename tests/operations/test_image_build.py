@@ -30,7 +30,7 @@ def build(folder: Path, **variables: Any) -> tuple[str, dict[str, str], str]:
     """Build the image with a stub of docker.
 
     Returns:
-        The arguments of docker, the variables of the build, and the output of the playbook.
+        The arguments of docker (empty if it was not called), the variables of the build, and the output of the playbook.
     """
     program = folder / "docker"
     program.write_text(DOCKER)
@@ -46,7 +46,7 @@ def build(folder: Path, **variables: Any) -> tuple[str, dict[str, str], str]:
         "ansible_connection": "local",
         "ansible_python_interpreter": sys.executable,
         "__ag_ui_state_dir": str(folder),
-        "__ag_ui_preflight": {"images": []},
+        "__ag_ui_preflight": {"images": [], "existing": []},
     }
     run = run_playbook(
         *("--inventory", "hx-dev-server,", "--extra-vars", json.dumps(own | variables)),
@@ -54,6 +54,8 @@ def build(folder: Path, **variables: Any) -> tuple[str, dict[str, str], str]:
         environment={"PATH": f"{folder}:{os.environ['PATH']}", "STATE": str(folder)},
     )
     assert run.code == 0, run.output
+    if not (folder / "arguments").exists():
+        return "", {}, run.output
     lines = (folder / "variables").read_text().splitlines()
     passed = dict(line.split("=", 1) for line in lines)
     return (folder / "arguments").read_text(), passed, run.output
@@ -90,3 +92,16 @@ def test_proxy_does_not_change_the_name_of_the_image(tmp_path: Path) -> None:
         names.append(arguments.partition("--tag ")[2].split()[0])
         assert ("HTTP_PROXY" in passed) == bool(variables)
     assert names[0] == names[1]
+
+
+def test_what_an_interrupted_build_has_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "first").mkdir()
+    image = build(tmp_path / "first")[0].partition("--tag ")[2].split()[0]
+    folder = tmp_path / "second"
+    folder.mkdir()
+    left = [folder / "context.tar.gz", folder / "build.env"]
+    for path in left:
+        path.write_text("of the interrupted build")
+    found = {"images": [image], "existing": [str(path) for path in left]}
+    assert build(folder, __ag_ui_preflight=found)[0] == ""
+    assert not any(path.exists() for path in left)

@@ -62,6 +62,7 @@ class Host(ProxyHost):
                 "nginx": version(),
                 "certificate": certificate,
                 "running": [],
+                "existing": [],
             },
             "__ag_ui_generated": {"values": {"proxy_key": PROXY_KEY}},
             "__ag_ui_config_dir": str(self.folder),

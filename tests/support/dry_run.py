@@ -80,6 +80,7 @@ def dry_run(
         "gid": None,
         "administrator": False,
         "running": [],
+        "existing": [],
         "missing": [],
         "nginx": version(),
         "certificate": [],
