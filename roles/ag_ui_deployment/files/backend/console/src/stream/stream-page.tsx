@@ -1,14 +1,15 @@
 import "./stream.css";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { answerOf, api } from "../api/client";
 import type { DeadLetter, InstanceStatus, StreamGap, StreamReport } from "../api/types";
-import { asWords, formatDuration, formatNumber, parseTime } from "../lib/format";
+import { asWords, formatDuration, formatNumber, formatRate, parseTime } from "../lib/format";
 import { useLoaded, usePages } from "../lib/hooks";
 import { href, router } from "../lib/router";
 import { parseJson } from "../lib/untrusted";
 import { Age, Button, Card, DateTime, Fact, Json, Notice, Page, ProblemNotice, SelectField, Spinner, Table } from "../ui/parts";
 import { Paged } from "../ui/paged";
 import { TasksReport, useTasks } from "../ui/tasks";
+import { rateOf, withSample } from "./rate";
 
 const REPORT_INTERVAL_MS = 5_000;
 const PAGE = 50;
@@ -50,9 +51,11 @@ export default function StreamPage({ query }: { query: string }) {
 
 function Events({ report }: { report: StreamReport }) {
   const { group } = report;
+  const rate = useRate(report);
   return (
     <Card title="Events">
-      <dl class="facts">
+      <dl class="facts figures">
+        <Figure name="Events per second" value={rate === null ? "–" : formatRate(rate)} />
         <Figure name="In the stream" value={formatNumber(report.length)} />
         <Figure name="Not yet read" value={group === null ? "–" : group.lag === null ? "unknown" : formatNumber(group.lag)} />
         <Figure name="Read, not yet stored" value={group === null ? "–" : formatNumber(group.pending)} />
@@ -76,6 +79,15 @@ function Events({ report }: { report: StreamReport }) {
   );
 }
 
+/** Of the last reports while the page is open. */
+function useRate(report: StreamReport): number | null {
+  const samples = useRef<ReturnType<typeof withSample>>([]);
+  return useMemo(() => {
+    samples.current = withSample(samples.current, { at: performance.now(), added: report.entries_added });
+    return rateOf(samples.current);
+  }, [report]);
+}
+
 function Instances({ instances }: { instances: readonly InstanceStatus[] }) {
   // Compared with the latest report instead of the clock of the browser, which may be wrong.
   const newest = Math.max(...instances.map(({ reported_at }) => parseTime(reported_at) ?? 0));
@@ -87,7 +99,7 @@ function Instances({ instances }: { instances: readonly InstanceStatus[] }) {
         <Table label="Instances" head={["Instance", "State", "Version", "Open streams", "Agent runs", "Memory", "Started", "Last report"]}>
           {instances.map((instance) => (
             <tr key={instance.name}>
-              <th scope="row" class="mono">
+              <th scope="row" class="mono instance-name">
                 {instance.name}
               </th>
               <td>
@@ -138,7 +150,7 @@ function Consumers({ group }: { group: StreamReport["group"] }) {
         <Table label="Consumers" head={["Instance", "Pending", "Last asked for events"]}>
           {group.consumers.map((consumer) => (
             <tr key={consumer.name}>
-              <th scope="row" class="mono">
+              <th scope="row" class="mono instance-name">
                 {consumer.name}
               </th>
               <td class="number">{formatNumber(consumer.pending)}</td>
