@@ -29,11 +29,13 @@ def test_each_part_of_script_test_is_a_ci_job() -> None:
 
 def test_screenshots_of_the_browser_are_kept() -> None:
     job = loaded(".github/workflows/ci.yml")["jobs"]["test"]
-    [step] = [step for step in job["steps"] if "screenshots" in step.get("with", {}).get("path", "")]
+    [step] = [
+        step for step in job["steps"] if "screenshots" in step.get("with", {}).get("path", "")
+    ]
     assert "always()" in step["if"]
-    # The folder of the fixture that takes them.
-    fixtures = "roles/ag_ui_deployment/files/backend/tests/integration/console/conftest.py"
-    assert step["with"]["path"].rstrip("/") in (REPOSITORY / fixtures).read_text()
+    # Where the tests put them.
+    folder_of = "roles/ag_ui_deployment/files/backend/tests/support/console.py"
+    assert step["with"]["path"].rstrip("/") in (REPOSITORY / folder_of).read_text()
 
 
 def test_each_part_of_script_check_is_a_hook() -> None:
