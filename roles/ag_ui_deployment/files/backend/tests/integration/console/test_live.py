@@ -41,6 +41,8 @@ async def test_nothing_is_missing_after_an_interruption(
 ) -> None:
     page = console.page
     owner = str((await console.log_in(Role.CONTRIBUTOR)).id)
+    # A stream that has had no event begins anew instead of resuming.
+    await expect(page.get_by_text("Connected", exact=True)).to_be_visible()
     await environment.publish(shield_event("job:queued", job="before", user=owner))
     await expect(page.get_by_role("row").filter(has_text="before")).to_contain_text("Queued")
     await console.proxy.refuse()
