@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
-import { rateOf, withSample } from "../src/stream/rate";
+import { rateOf, type Sample, withSample } from "../src/stream/rate";
 
 const after = (...samples: readonly (readonly [seconds: number, added: number])[]): number | null =>
-  rateOf(samples.reduce<ReturnType<typeof withSample>>((kept, [seconds, added]) => withSample(kept, { at: seconds * 1000, added }), []));
+  rateOf(samples.reduce<readonly Sample[]>((kept, [seconds, added]) => withSample(kept, { at: seconds * 1000, added }), []));
 
 describe("the rate of events", () => {
   it("is unknown until there are two reports some time apart", () => {

@@ -1,6 +1,6 @@
 /** The rate of events, from the counter of the stream at several times. */
 
-interface Sample {
+export interface Sample {
   /** Milliseconds of any clock that never goes back. */
   readonly at: number;
   /** Entries that were ever added to the stream. */

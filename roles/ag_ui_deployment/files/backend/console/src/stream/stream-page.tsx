@@ -1,5 +1,5 @@
 import "./stream.css";
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { answerOf, api } from "../api/client";
 import type { DeadLetter, InstanceStatus, StreamGap, StreamReport } from "../api/types";
 import { asWords, formatDuration, formatNumber, formatRate, parseTime } from "../lib/format";
@@ -9,7 +9,7 @@ import { parseJson } from "../lib/untrusted";
 import { Age, Button, Card, DateTime, Fact, Json, Notice, Page, ProblemNotice, SelectField, Spinner, Table } from "../ui/parts";
 import { Paged } from "../ui/paged";
 import { TasksReport, useTasks } from "../ui/tasks";
-import { rateOf, withSample } from "./rate";
+import { rateOf, type Sample, withSample } from "./rate";
 
 const REPORT_INTERVAL_MS = 5_000;
 const PAGE = 50;
@@ -24,7 +24,12 @@ type State = (typeof STATES)[number];
 export default function StreamPage({ query }: { query: string }) {
   const wanted = new URLSearchParams(query).get("letters");
   const state = STATES.find((name) => name === wanted) ?? "open";
-  const report = useLoaded(() => answerOf(api.GET("/admin/operations")));
+  const samples = useRef<readonly Sample[]>([]);
+  const report = useLoaded(async () => {
+    const summary = await answerOf(api.GET("/admin/operations"));
+    samples.current = withSample(samples.current, { at: performance.now(), added: summary.stream.entries_added });
+    return { ...summary, rate: rateOf(samples.current) };
+  });
   useEffect(() => {
     const timer = setInterval(() => {
       if (document.visibilityState === "visible") void report.reload();
@@ -36,7 +41,7 @@ export default function StreamPage({ query }: { query: string }) {
       <ProblemNotice problem={report.problem} retry={() => void report.reload()} />
       {report.data ? (
         <>
-          <Events report={report.data.stream} />
+          <Events report={report.data.stream} rate={report.data.rate} />
           <Instances instances={report.data.instances} />
           <Consumers group={report.data.stream.group} />
           <Gaps gaps={report.data.gaps} />
@@ -49,9 +54,8 @@ export default function StreamPage({ query }: { query: string }) {
   );
 }
 
-function Events({ report }: { report: StreamReport }) {
+function Events({ report, rate }: { report: StreamReport; rate: number | null }) {
   const { group } = report;
-  const rate = useRate(report);
   return (
     <Card title="Events">
       <dl class="facts figures">
@@ -77,15 +81,6 @@ function Events({ report }: { report: StreamReport }) {
       </p>
     </Card>
   );
-}
-
-/** Of the last reports while the page is open. */
-function useRate(report: StreamReport): number | null {
-  const samples = useRef<ReturnType<typeof withSample>>([]);
-  return useMemo(() => {
-    samples.current = withSample(samples.current, { at: performance.now(), added: report.entries_added });
-    return rateOf(samples.current);
-  }, [report]);
 }
 
 function Instances({ instances }: { instances: readonly InstanceStatus[] }) {
