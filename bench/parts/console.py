@@ -219,9 +219,7 @@ def _tasks(trace: bytes, seconds: float) -> Row:
         if event["name"] == "thread_name" and event["args"]["name"] == "CrRendererMain"
     }
     tasks = [
-        event
-        for event in events
-        if event["name"] == _TASK and (event["pid"], event["tid"]) in main
+        event for event in events if event["name"] == _TASK and (event["pid"], event["tid"]) in main
     ]
     cpu = [task.get("tdur", 0) / 1000 for task in tasks]
     return {
@@ -253,12 +251,8 @@ def _publishing(redis: Redis, stream: str, jobs: Sequence[str]) -> Iterator[None
             pipeline = redis.pipeline(transaction=False)
             for number in range(sent, due):
                 turn, index = divmod(number, len(jobs))
-                data = {
-                    "percent_complete": min(99, turn),
-                    "pages_crawled": turn,
-                    "pages_total": 100,
-                }
-                data |= {"message": f"Crawled page {turn}"}
+                data: Row = {"percent_complete": min(99, turn), "pages_crawled": turn}
+                data |= {"pages_total": 100, "message": f"Crawled page {turn}"}
                 pipeline.xadd(stream, _entry("job:progress", jobs[index], data))
             pipeline.execute()
             sent = due

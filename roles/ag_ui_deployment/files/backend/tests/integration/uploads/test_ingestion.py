@@ -115,7 +115,8 @@ async def test_accepted_job_says_at_once_what_it_is_about(
     accepted = (await ingest(carol, **body)).json()
     job = await carol.backend.http.get(accepted["job"], headers=bearer(carol.token))
     assert job.json()["subject"] == subject
-    [(_, event)] = await environment.redis.xrange(environment.stream)
+    entries: Any = await environment.redis.xrange(environment.stream)
+    [(_, event)] = entries
     assert orjson.loads(event[b"data"]) == {"job_type": "ingest", "subject": subject}
 
 
