@@ -22,6 +22,7 @@ from bench.parts.api import measure_api
 from bench.parts.audit import measure_audit
 from bench.parts.backup import measure_backup
 from bench.parts.common import Bench
+from bench.parts.console import measure_console
 from bench.parts.full import measure_full_speed
 from bench.parts.idle import measure_idle
 from bench.parts.paced import measure_paced
@@ -48,6 +49,7 @@ PARTS: dict[str, Callable[[Bench], list[Report]]] = {
     "agent": measure_agent,
     "audit": measure_audit,
     "backup": measure_backup,
+    "console": measure_console,
 }
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _INTERRUPTED = 130

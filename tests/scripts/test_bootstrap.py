@@ -40,11 +40,12 @@ def test_checks_need_no_engine(bare: Checkout) -> None:
     assert "mmdebstrap" not in done.stderr
 
 
-def test_the_clients_of_the_tests_include_a_browser(bare: Checkout) -> None:
+def test_tests_and_measurements_have_a_browser(bare: Checkout) -> None:
     assert "chromium" not in bare.run("script/bootstrap", "tools", unprivileged=True).stderr
-    done = bare.run("script/bootstrap", "client", unprivileged=True)
-    assert done.returncode == 1
-    assert "chromium" in done.stderr
+    for part in ("client", "bench"):
+        done = bare.run("script/bootstrap", part, unprivileged=True)
+        assert done.returncode == 1
+        assert "chromium" in done.stderr
 
 
 def test_names_only_the_engine_where_the_packages_are_there(bare: Checkout) -> None:

@@ -115,6 +115,16 @@ def test_monitoring_uses_the_files_of_the_role(deployed: Checkout) -> None:
     assert not (deployed.path / ".demo").exists()
 
 
+def test_says_how_to_reach_the_console(deployed: Checkout) -> None:
+    try:
+        done = deployed.run("script/demo")
+        assert "The console: https://172.30.71.11/console/\n" in done.stdout
+        assert "    ssh -L 8443:172.30.71.11:443 " in done.stdout
+        assert "open https://localhost:8443/console/\n" in done.stdout
+    finally:
+        assert deployed.run("script/demo", "down").returncode == 0
+
+
 def test_demo_has_no_monitoring_unless_asked(deployed: Checkout) -> None:
     done = deployed.run("script/demo")
     assert done.returncode == 0, done.stderr

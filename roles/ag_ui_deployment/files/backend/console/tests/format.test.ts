@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { formatAge, formatBytes, formatClock, formatDateTime, formatDuration, isoTime, parseTime } from "../src/lib/format";
+import { formatAge, formatBytes, formatClock, formatDateTime, formatDuration, formatRate, isoTime, parseTime } from "../src/lib/format";
 
 describe("formats", () => {
   it.each([
@@ -34,6 +34,15 @@ describe("formats", () => {
 
   it.each([Number.NaN, Number.POSITIVE_INFINITY, 1e300])("no time of %s", (time) => {
     expect([formatDateTime(time), formatClock(time), isoTime(time)]).toEqual(["unknown time", "unknown time", undefined]);
+  });
+
+  it.each([
+    [0, "0"],
+    [0.02, "0.1"],
+    [0.44, "0.4"],
+    [1_234.5, "1,235"],
+  ])("a rate of %f as %s", (rate, text) => {
+    expect(formatRate(rate)).toBe(text);
   });
 
   it("reads times", () => {

@@ -126,6 +126,14 @@ describe("the page Live", () => {
     expect(model.jobs.get("running")).toMatchObject({ percent: 55, ownerName: "Alice", subject: "about running" });
   });
 
+  it("finds a job that has ended between the list and the stream", async () => {
+    const { ids } = await started();
+    expect(ids()).toEqual([]);
+    backend.jobs = [job("short", { status: "failed", error: "broken" })];
+    await vi.advanceTimersByTimeAsync(2_000);
+    expect(ids()).toEqual(["short"]);
+  });
+
   it("asks for the owner and the subject of a job that it knows from the stream only", async () => {
     const { model, stream } = await started();
     stream().send("1-0", runStarted({ job: "new" }));

@@ -613,7 +613,7 @@ describe("the page Stream", () => {
     const group = { name: "ag-ui-clients", lag: 7, pending: 3, last_delivered_id: "1-0", consumers: [{ name: "host-8002", pending: 3, idle_ms: 90_000 }] };
     const gap = { after: "1-0", before: "9-0", reason: "trimmed", entries: 8_765, noticed_at: now };
     handlers.push(({ path }) => {
-      if (path === "/admin/operations") return Response.json({ instances: [instance, silent], gaps: [gap], stream: { stream: "shield:events", length: 1, first_id: null, last_id: null, group, open_dead_letters: 0 } });
+      if (path === "/admin/operations") return Response.json({ instances: [instance, silent], gaps: [gap], stream: { stream: "shield:events", length: 1, entries_added: 1, first_id: null, last_id: null, group, open_dead_letters: 0 } });
       return path === "/admin/stream/dead-letters" ? Response.json({ items: [], next_cursor: null }) : undefined;
     });
     await open("/console/stream");
@@ -626,21 +626,24 @@ describe("the page Stream", () => {
     expect(document.querySelector("img, main script")).toBeNull();
   });
 
-  it("replays a dead letter after a question", async () => {
+  it("replays a dead letter after a question, and shows the rate of events since the last report", async () => {
+    let added = 20_000;
+    vi.spyOn(performance, "now").mockImplementation(() => added);
     const letter = { id: "5-0", reason: MARKUP, fields: MARKUP, created_at: "2026-11-30T10:00:00Z", closed_at: null, closed_how: null, closed_by: null, replayed_as: null };
     handlers.push(({ path }) => {
-      if (path === "/admin/operations") return Response.json({ instances: [], gaps: [], stream: { stream: "shield:events", length: 12_345, first_id: "1763856000000-0", last_id: null, group: null, open_dead_letters: 1 } });
+      if (path === "/admin/operations") return Response.json({ instances: [], gaps: [], stream: { stream: "shield:events", length: 12_345, entries_added: (added += 5_000), first_id: "1763856000000-0", last_id: null, group: null, open_dead_letters: 1 } });
       if (path === "/admin/stream/dead-letters") return Response.json({ items: [letter], next_cursor: null });
       if (path === "/admin/stream/dead-letters/5-0/replay") return Response.json({ ...letter, closed_at: "2026-11-30T11:00:00Z", closed_how: "replayed", closed_by: "alice", replayed_as: "9-0" });
       return undefined;
     });
     await open("/console/stream");
-    await shows("12,345");
+    await shows("Events per second–In the stream12,345");
     await shows(MARKUP);
     button("Replay 5-0").click();
     await shows("Publish this entry again?");
     button("Publish it again").click();
     await shows("replayed by alice");
+    await shows("Events per second1,000");
     expect(document.querySelector("img, main script")).toBeNull();
   });
 });
@@ -1062,5 +1065,73 @@ describe("the pages of links in mails", () => {
     loggedIn = false;
     await open("/console/reset-password");
     await shows("This link is not complete");
+  });
+});
+
+describe("markup in all that a backend sends", () => {
+  /** What must keep its form, so that the page shows the rest. */
+  const KEPT = /(^|_)(at|id|status|role|outcome|active|until)$/;
+  const poisoned = (value: unknown, name = ""): unknown => {
+    if (typeof value === "string") return KEPT.test(name) ? value : MARKUP;
+    if (Array.isArray(value)) return value.map((each) => poisoned(each, name));
+    if (value === null || typeof value !== "object") return value;
+    return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, poisoned(each, key)]));
+  };
+  const at = "2026-11-30T10:00:00Z";
+  const items = (...all: readonly JsonObject[]): JsonObject => ({ items: all, next_cursor: null });
+  const session = { id: "s", address: "a", user_agent: "u", current: false, created_at: at, last_used_at: at, expires_at: at };
+  const call = { id: "c", user_id: OTHER, workspace: "w", tool: "t", arguments: { url: "u" }, outcome: "failure", error: "e", job_id: JOB, started_at: at, duration_ms: 1 };
+  const ended = job(JOB, { status: "failed", error: "e", result: { text: "t" } });
+  const thread = { id: "t", owner_id: USER.id, workspace: "w", title: "t", created_at: at, updated_at: at };
+  const run = { id: "r", thread_id: "t", workspace: "w", owner_id: USER.id, status: "failed", error: "e", usage: null, started_at: at, ended_at: at };
+  const letter = { id: "5-0", reason: "r", fields: "f", created_at: at, closed_at: at, closed_how: "h", closed_by: "b", replayed_as: "a" };
+  const group = { name: "n", lag: 0, pending: 0, last_delivered_id: "i", consumers: [{ name: "n", pending: 0, idle_ms: 0 }] };
+  const instance = { name: "n", version: "v", started_at: at, reported_at: at, status: "degraded", problems: { redis: "p" }, not_ready: "n", open_streams: 0, agent_runs: 0, resident_bytes: 0 };
+  const entry = { seq: 1, at, action: "a", outcome: "denied", actor_id: OTHER, actor: "a", target: "t", address: "a", request_id: "r", details: { to: "t" }, prev_hash: "p", hash: "h" };
+
+  it.each<[address: string, answers: Record<string, unknown>]>([
+    ["/console/", { "/api/jobs": items(ended), "/api/jobs/counts": {} }],
+    [`/console/jobs/${JOB}`, { [`/api/jobs/${JOB}`]: ended, [`/api/jobs/${JOB}/history`]: items({ id: "1-0", event_id: "e", type: "t", occurred_at: at, data: { message: "m" }, metadata: { phase: "p" } }), "/api/calls": items(call) }],
+    ["/console/agent?thread=t", { "/agent/threads": items(thread), "/agent/threads/t": { ...thread, messages: [{ id: "q", role: "user", content: "q" }, { id: "a", role: "assistant", content: "a" }], runs: [run], active_run_id: null, next_cursor: null, earlier: null } }],
+    ["/console/stream?letters=all", { "/admin/operations": { instances: [instance], gaps: [{ after: "a", before: "b", reason: "r", entries: 1, noticed_at: at }], stream: { stream: "s", length: 1, entries_added: 1, first_id: "f", last_id: "l", group, open_dead_letters: 1 } }, "/admin/stream/dead-letters": items(letter) }],
+    ["/console/people", { "/admin/users": items(account({ name: "n", memberships: [{ workspace: "w", role: "admin" }] })) }],
+    ["/console/people?tab=invitations", { "/admin/users/invitations": items({ id: "i", email: "e", name: "n", role: "viewer", memberships: [{ workspace: "w", role: "viewer" }], invited_by: "b", created_at: at, expires_at: at }), "/admin/workspaces": items({ name: "w", members: 1, created_at: at }) }],
+    ["/console/people?tab=workspaces", { "/admin/workspaces": items({ name: "w", members: 1, created_at: at }) }],
+    [`/console/people/${OTHER}`, { [`/admin/users/${OTHER}`]: account({ name: "n", memberships: [{ workspace: "w", role: "admin" }] }), [`/admin/users/${OTHER}/sessions`]: items(session), "/admin/workspaces": items({ name: "w" }) }],
+    ["/console/audit", { "/admin/audit": items(entry) }],
+    ["/console/settings", { "/admin/config": items({ name: "n", value: "v", secret: false, is_set: true, source: "s" }) }],
+    ["/console/mine", { "/auth/sessions": items(session), "/auth/mfa": { enabled: false, recovery_codes_left: 0 } }],
+  ])("stays text on %s", async (address, answers) => {
+    handlers.push(({ path }) => (path in answers ? Response.json(poisoned(answers[path])) : undefined));
+    await open(address);
+    await shows(MARKUP);
+    // What is folded is shown, too.
+    for (const details of document.querySelectorAll("details")) details.open = true;
+    for (const each of document.querySelectorAll<HTMLElement>("[aria-expanded=false]")) each.click();
+    await new Promise((resolve) => setTimeout(resolve));
+    expect(document.querySelector("img, script, iframe, object, embed, [onerror], [onclick]")).toBeNull();
+  });
+
+  it.each(["/console/", "/console/audit"])("stays text in what %s says is wrong", async (address) => {
+    handlers.push(({ path }) =>
+      path === "/api/jobs" || path === "/admin/audit" ? Response.json({ type: "urn:x", title: MARKUP, status: 503, detail: MARKUP }, { status: 503 }) : undefined,
+    );
+    await open(address);
+    await shows(MARKUP);
+    expect(document.querySelector("img, script")).toBeNull();
+  });
+
+  it("leads nowhere but to pages of the console, whatever ids and addresses are", async () => {
+    const hostile = ["javascript:window.hacked=1", "//elsewhere.test/", "../../auth/logout?everywhere=true", `"><img src=x onerror="window.hacked=1">`, "data:text/html,<script>1</script>"];
+    handlers.push(({ path }) => {
+      if (path === "/api/jobs") return page(...hostile.map((text) => job(text, { subject: text, kind: text, workspace: text, owner_name: text })));
+      return path === "/api/jobs/counts" ? Response.json({}) : undefined;
+    });
+    await open("/console/");
+    await vi.waitFor(() => expect(document.querySelectorAll("[data-row]").length).toBe(hostile.length));
+    const links = [...document.querySelectorAll<HTMLAnchorElement>("main a")].map(({ href }) => new URL(href));
+    expect(links.map(({ origin }) => origin)).toEqual(hostile.map(() => window.location.origin));
+    const ids = links.map(({ pathname }) => /^\/console\/jobs\/([^/]+)$/.exec(pathname)?.[1]);
+    expect(ids.map((id) => decodeURIComponent(id ?? "")).sort()).toEqual([...hostile].sort());
   });
 });

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { rowWindow } from "../src/live/row-window";
+import { RowKeys, rowWindow } from "../src/live/row-window";
 
 describe("the window of rows", () => {
   it("has the rows in sight and some around them", () => {
@@ -20,5 +20,17 @@ describe("the window of rows", () => {
   it("has all rows of a short list", () => {
     expect(rowWindow(0, 900, 56, 3)).toEqual({ start: 0, end: 3, before: 0, after: 0 });
     expect(rowWindow(0, 900, 56, 0)).toEqual({ start: 0, end: 0, before: 0, after: 0 });
+  });
+});
+
+describe("the keys of rows", () => {
+  it("stay with their jobs, and go from those that leave to those that come", () => {
+    const keys = new RowKeys();
+    expect(keys.assign(["a", "b", "c"])).toEqual([0, 1, 2]);
+    expect(keys.assign(["b", "c", "d"])).toEqual([1, 2, 0]);
+    expect(keys.assign(["new", "b", "c", "d"])).toEqual([3, 1, 2, 0]);
+    expect(keys.assign(["x", "y"])).toEqual([3, 1]);
+    expect(keys.assign([])).toEqual([]);
+    expect(keys.assign(["a", "b"])).toEqual([0, 1]);
   });
 });

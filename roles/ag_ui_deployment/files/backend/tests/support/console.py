@@ -1,6 +1,8 @@
 """A page of the console in a browser, which reaches its backend through a proxy that can be cut."""
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from playwright.async_api import Page, expect
 
@@ -8,6 +10,8 @@ from src.models.permissions import Role
 from src.models.user import User
 from tests.support.proxy import TcpProxy
 from tests.support.server import PASSWORD, Backend
+
+SCREENSHOTS = Path(os.environ.get("TEST_SCREENSHOTS", ".cache/test/screenshots"))
 
 
 @dataclass

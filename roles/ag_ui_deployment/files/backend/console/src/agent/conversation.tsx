@@ -266,7 +266,7 @@ function Composer({ model, isRunning, workspace, children }: ComposerProps) {
       }}
     >
       <ProblemNotice problem={send.problem ?? stop.problem} />
-      {children}
+      {children && <div>{children}</div>}
       <Field label="Message" hint="Enter sends the message, Shift+Enter begins a new line.">
         {(attributes) => (
           <textarea

@@ -61,6 +61,11 @@ export function formatNumber(value: number): string {
   return numbers.format(value);
 }
 
+/** `0`, `0.4`, `12`, `1,234`: with a decimal below ten. */
+export function formatRate(perSecond: number): string {
+  return perSecond > 0 && perSecond < 10 ? Math.max(0.1, perSecond).toFixed(1) : formatNumber(Math.round(perSecond));
+}
+
 export function formatPercent(value: number): string {
   return `${Math.floor(value)} %`;
 }

@@ -1,4 +1,4 @@
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { hasEnded } from "../api/types";
 import { asWords } from "../lib/format";
 import { useMedia } from "../lib/hooks";
@@ -7,7 +7,7 @@ import { memo } from "../lib/memo";
 import { Counters } from "../ui/counters";
 import { Age, Button, Duration, ProgressBar, StatusBadge, statusLabel } from "../ui/parts";
 import type { LiveJob } from "./live-job";
-import { type RowWindow, rowWindow } from "./row-window";
+import { RowKeys, type RowWindow, rowWindow } from "./row-window";
 
 // As in live.css.
 const ROW_HEIGHT = 56;
@@ -27,6 +27,9 @@ export function JobRows({ rows, loading, more, onMore, summary }: Props) {
   const narrow = useMedia("(max-width: 860px)");
   const rowHeight = narrow ? CARD_HEIGHT : ROW_HEIGHT;
   const { box, range } = useRowWindow(rows.length, rowHeight);
+  const rowKeys = useMemo(() => new RowKeys(), []);
+  const shown = rows.slice(range.start, range.end);
+  const keys = rowKeys.assign(shown.map(({ id }) => id));
 
   const atEnd = range.end >= rows.length;
   useEffect(() => {
@@ -59,8 +62,8 @@ export function JobRows({ rows, loading, more, onMore, summary }: Props) {
         </div>
         <div role="rowgroup" ref={box} class="job-body">
           <div style={{ height: `${range.before}px` }} role="presentation" />
-          {rows.slice(range.start, range.end).map((job, index) => (
-            <JobRow key={job.id} job={job} index={range.start + index + 2} />
+          {shown.map((job, index) => (
+            <JobRow key={keys[index]} job={job} index={range.start + index + 2} />
           ))}
           <div style={{ height: `${range.after}px` }} role="presentation" />
         </div>
@@ -112,13 +115,16 @@ function useRowWindow(count: number, rowHeight: number) {
 const JobRow = memo(function JobRow({ job, index }: { job: LiveJob; index: number }) {
   const subject = job.subject ?? job.id;
   const ended = hasEnded(job.status);
+  const link = useRef<HTMLAnchorElement>(null);
+  // The focus must not go over to the next job in this row.
+  useLayoutEffect(() => () => link.current?.blur(), [job.id]);
   return (
     <div class="job-row" role="row" aria-rowindex={index} data-row>
       <span role="cell" class="cell-state">
         <StatusBadge status={job.status} />
       </span>
       <span role="cell" class="cell-job">
-        <a href={href("job", { id: job.id })} title={subject}>
+        <a ref={link} href={href("job", { id: job.id })} title={subject}>
           {withoutScheme(subject)}
         </a>
         <span class="faint">

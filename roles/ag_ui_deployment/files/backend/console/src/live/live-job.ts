@@ -46,7 +46,7 @@ export interface LiveJob {
 const DEFAULT_WORKSPACE = "default";
 const TEXT_MAX = 300;
 const RANK: Record<JobStatus, number> = { queued: 0, running: 1, completed: 2, failed: 2, cancelled: 2 };
-const SUBJECT_FIELDS = ["url", "file_path", "source_uri", "query", "question"];
+const SUBJECT_FIELDS = ["subject", "url", "file_path", "source_uri", "query", "question"];
 
 const PHASES: Readonly<Record<string, string>> = {
   "job:accepted": "Accepted",

@@ -150,7 +150,10 @@ export class LiveModel {
     // The list was asked for while there was no connection.
     const { error, nextCursor } = this.listing.value;
     if (error !== null) void this.#loadPage(nextCursor);
-    if (complete) await this.#compareWithList();
+    if (!complete) return;
+    // A job that ends after the list was read, and before the stream begins, is in neither.
+    this.#scheduleDetails(LIST_DELAY_MS);
+    await this.#compareWithList();
   }
 
   async #permissionsChanged(): Promise<boolean> {

@@ -1,14 +1,15 @@
 import "./stream.css";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { answerOf, api } from "../api/client";
 import type { DeadLetter, InstanceStatus, StreamGap, StreamReport } from "../api/types";
-import { asWords, formatDuration, formatNumber, parseTime } from "../lib/format";
+import { asWords, formatDuration, formatNumber, formatRate, parseTime } from "../lib/format";
 import { useLoaded, usePages } from "../lib/hooks";
 import { href, router } from "../lib/router";
 import { parseJson } from "../lib/untrusted";
 import { Age, Button, Card, DateTime, Fact, Json, Notice, Page, ProblemNotice, SelectField, Spinner, Table } from "../ui/parts";
 import { Paged } from "../ui/paged";
 import { TasksReport, useTasks } from "../ui/tasks";
+import { rateOf, type Sample, withSample } from "./rate";
 
 const REPORT_INTERVAL_MS = 5_000;
 const PAGE = 50;
@@ -23,7 +24,12 @@ type State = (typeof STATES)[number];
 export default function StreamPage({ query }: { query: string }) {
   const wanted = new URLSearchParams(query).get("letters");
   const state = STATES.find((name) => name === wanted) ?? "open";
-  const report = useLoaded(() => answerOf(api.GET("/admin/operations")));
+  const samples = useRef<readonly Sample[]>([]);
+  const report = useLoaded(async () => {
+    const summary = await answerOf(api.GET("/admin/operations"));
+    samples.current = withSample(samples.current, { at: performance.now(), added: summary.stream.entries_added });
+    return { ...summary, rate: rateOf(samples.current) };
+  });
   useEffect(() => {
     const timer = setInterval(() => {
       if (document.visibilityState === "visible") void report.reload();
@@ -35,7 +41,7 @@ export default function StreamPage({ query }: { query: string }) {
       <ProblemNotice problem={report.problem} retry={() => void report.reload()} />
       {report.data ? (
         <>
-          <Events report={report.data.stream} />
+          <Events report={report.data.stream} rate={report.data.rate} />
           <Instances instances={report.data.instances} />
           <Consumers group={report.data.stream.group} />
           <Gaps gaps={report.data.gaps} />
@@ -48,11 +54,12 @@ export default function StreamPage({ query }: { query: string }) {
   );
 }
 
-function Events({ report }: { report: StreamReport }) {
+function Events({ report, rate }: { report: StreamReport; rate: number | null }) {
   const { group } = report;
   return (
     <Card title="Events">
-      <dl class="facts">
+      <dl class="facts figures">
+        <Figure name="Events per second" value={rate === null ? "–" : formatRate(rate)} />
         <Figure name="In the stream" value={formatNumber(report.length)} />
         <Figure name="Not yet read" value={group === null ? "–" : group.lag === null ? "unknown" : formatNumber(group.lag)} />
         <Figure name="Read, not yet stored" value={group === null ? "–" : formatNumber(group.pending)} />
@@ -87,7 +94,7 @@ function Instances({ instances }: { instances: readonly InstanceStatus[] }) {
         <Table label="Instances" head={["Instance", "State", "Version", "Open streams", "Agent runs", "Memory", "Started", "Last report"]}>
           {instances.map((instance) => (
             <tr key={instance.name}>
-              <th scope="row" class="mono">
+              <th scope="row" class="mono instance-name">
                 {instance.name}
               </th>
               <td>
@@ -138,7 +145,7 @@ function Consumers({ group }: { group: StreamReport["group"] }) {
         <Table label="Consumers" head={["Instance", "Pending", "Last asked for events"]}>
           {group.consumers.map((consumer) => (
             <tr key={consumer.name}>
-              <th scope="row" class="mono">
+              <th scope="row" class="mono instance-name">
                 {consumer.name}
               </th>
               <td class="number">{formatNumber(consumer.pending)}</td>

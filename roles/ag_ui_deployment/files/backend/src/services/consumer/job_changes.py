@@ -13,9 +13,6 @@ from src.services.shield.event_types import (
     percent_of,
     subject_of,
 )
-from src.utils.redaction import redact_text
-
-_SUBJECT_LENGTH = 500
 
 
 def summarize(events: Iterable[ShieldEvent]) -> list[JobChange]:
@@ -37,7 +34,7 @@ def _add(change: JobChange, event: ShieldEvent) -> None:
     change.last_timestamp = max(change.last_timestamp, event.timestamp)
     _add_ownership(change, event)
     change.kind = change.kind or _storable(kind_of(event.type, event.data))
-    change.subject = change.subject or _presentable(subject_of(event.type, event.data))
+    change.subject = change.subject or subject_of(event.type, event.data)
     percent = percent_of(event.type, event.data)
     if percent is not None:
         change.percents[event.id] = percent
@@ -67,11 +64,6 @@ def _add_end(change: JobChange, event: ShieldEvent) -> None:
         error=_storable(error_message(event.data)) if status is JobStatus.FAILED else None,
         result=event.data if status is JobStatus.COMPLETED else None,
     )
-
-
-def _presentable(subject: str | None) -> str | None:
-    """Shortens a subject, and redacts the credentials of a URL."""
-    return _storable(subject and redact_text(subject)[:_SUBJECT_LENGTH])
 
 
 def _storable(text: str | None) -> str | None:

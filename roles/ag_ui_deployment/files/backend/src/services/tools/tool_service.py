@@ -29,7 +29,12 @@ from src.services.tools.errors import (
     TooManyCallsError,
     WorkspaceNotYoursError,
 )
-from src.services.tools.submissions import SubmissionOutcome, SubmissionService, ToolCallRequest
+from src.services.tools.submissions import (
+    SentCall,
+    SubmissionOutcome,
+    SubmissionService,
+    ToolCallRequest,
+)
 from src.services.uploads.errors import (
     UploadNotFoundError,
     UploadsDisabledError,
@@ -247,21 +252,22 @@ class ToolService:
                 job = await self._jobs.get(user, parsed.job_id)
                 check(user, definition.permission, job.workspace)
 
-            async def send() -> Json:
+            async def send() -> SentCall:
                 checked = await self._arguments.check(parsed)
                 if isinstance(parsed, IngestDoc) and parsed.upload_id is not None:
                     document = await self._document(user, parsed.upload_id, workspace_name)
                     checked = document | checked
-                return await self._gateway.call_tool(
+                result = await self._gateway.call_tool(
                     name, checked, reads_only=not definition.writes
                 )
+                return SentCall(checked, result)
 
             if definition.writes:
                 stored_arguments = parsed.model_dump(exclude_unset=True)
                 return await self._submissions.submit(
                     ToolCallRequest(user, definition, stored_arguments, workspace_name, key), send
                 )
-            return SubmissionOutcome(await send())
+            return SubmissionOutcome((await send()).result)
 
     async def _document(self, user: User, upload_id: str, workspace: str) -> JsonObject:
         """The arguments of the tool for an uploaded document."""

@@ -1,6 +1,5 @@
 """Fixtures for the console in a browser."""
 
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -8,14 +7,13 @@ import pytest
 from playwright.async_api import expect
 
 from tests.support.chromium import chromium
-from tests.support.console import Console
+from tests.support.console import SCREENSHOTS, Console
 from tests.support.environment import Environment
 from tests.support.gateway import Gateway
 from tests.support.mail_server import MailServer, mail_server
 from tests.support.proxy import TcpProxy
 from tests.support.server import Backend, running
 
-SCREENSHOTS = Path(os.environ.get("TEST_SCREENSHOTS", ".cache/test/screenshots"))
 _PATIENCE_MS = 30_000
 
 

@@ -98,6 +98,28 @@ async def test_tool_gets_the_path_that_its_server_knows(
     ]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "subject"),
+    [
+        ({}, "Report.pdf"),
+        ({"source_name": "Q3"}, "Q3"),
+        ({"file_path": "/data/sharks.pdf", "upload_id": None}, "/data/sharks.pdf"),
+    ],
+)
+async def test_accepted_job_says_at_once_what_it_is_about(
+    carol: Uploader, environment: Environment, arguments: dict[str, str | None], subject: str
+) -> None:
+    """The tool server publishes no event."""
+    uploaded = {"upload_id": await complete(carol, filename="Report.pdf")}
+    body = {name: value for name, value in (uploaded | arguments).items() if value}
+    accepted = (await ingest(carol, **body)).json()
+    job = await carol.backend.http.get(accepted["job"], headers=bearer(carol.token))
+    assert job.json()["subject"] == subject
+    entries: Any = await environment.redis.xrange(environment.stream)
+    [(_, event)] = entries
+    assert orjson.loads(event[b"data"]) == {"job_type": "ingest", "subject": subject}
+
+
 async def test_tool_may_be_called_by_name(carol: Uploader, tool_server: ToolServer) -> None:
     body = {"arguments": {"upload_id": await complete(carol)}}
     response = await carol.backend.http.post(

@@ -103,6 +103,7 @@ def test_nul_characters_are_removed_from_texts() -> None:
         ("job:queued", {"url": "https://example.org/"}, "https://example.org/"),
         ("ingestion.queued", {"source_uri": "/srv/a b.pdf"}, "/srv/a b.pdf"),
         ("query.started", {"query": "What is a shield?"}, "What is a shield?"),
+        ("job:accepted", {"subject": "report.pdf", "file_path": "/u/7"}, "report.pdf"),
         ("tool:start", {"tool": "x", "arguments": {"url": "https://a.org"}}, "https://a.org"),
         ("job:queued", {"url": "https://me:word@a.org/"}, "https://[redacted]@a.org/"),
         ("job:queued", {"url": "https://a.org/\0" + "b" * 600}, "https://a.org/\ufffd" + "b" * 485),
