@@ -93,7 +93,7 @@ class UploadInterruptedError(DomainError):
 class UploadStalledError(DomainError):
     status = 408
     slug = "upload-stalled"
-    title = "No bytes have come for too long"
+    title = "Too few bytes have come for too long"
     detail = "What has arrived is kept. Ask for the offset with HEAD, and go on from there."
 
 
