@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import Update, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from src.models.s3_upload import S3UploadRow
+from src.models.upload import S3UploadRow
 
 
 async def find(session: AsyncSession, upload_id: UUID) -> S3UploadRow | None:
@@ -18,7 +18,7 @@ async def find(session: AsyncSession, upload_id: UUID) -> S3UploadRow | None:
 async def sizes(session: AsyncSession, ids: Collection[UUID]) -> dict[UUID, int]:
     columns = select(S3UploadRow.upload_id, S3UploadRow.size)
     found = await session.execute(columns.where(S3UploadRow.upload_id.in_(ids)))
-    return dict(found.tuples().all())
+    return dict(found.all())
 
 
 async def lock(

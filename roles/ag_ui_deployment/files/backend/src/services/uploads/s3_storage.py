@@ -24,7 +24,7 @@ from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[impor
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from src.config import Settings
-from src.models.s3_upload import S3UploadRow
+from src.models.upload import S3UploadRow
 from src.repositories import s3_uploads as rows
 from src.services.uploads.document_types import detect
 from src.services.uploads.errors import (
