@@ -302,14 +302,14 @@ class LockedObject:
     async def _save(self, tail: str | None, size: int | None = None) -> None:
         """Let what was sent count."""
         row = self._row
-        if row.tail is not None and row.tail != tail:
-            self._replaced.add(row.tail)
-        row.tail = tail
+        former, row.tail = row.tail, tail
         row.size = len(row.etags) * _PART_BYTES + len(self._rest or ()) if size is None else size
         async with self._storage.database.transaction() as session:
             is_saved = await rows.save(session, row, self._writer)
         if not is_saved:
             raise UploadLockedError
+        if former is not None:
+            self._replaced.add(former)
 
     async def _finish(self) -> None:
         """Make one object of the parts, the last of which is the tail."""
