@@ -43,7 +43,7 @@ class Uploads:
 
 def _storage(settings: Settings, database: Database) -> UploadStorage | None:
     if settings.UPLOADS_S3_TARGET:
-        # Imported here, since the library of S3 takes 20 MiB of memory.
+        # Imported here, since the library of S3 takes 30 MiB of memory.
         from src.services.uploads.s3_storage import S3Storage  # noqa: PLC0415
 
         return S3Storage(settings, database)
