@@ -29,6 +29,7 @@ from bench.parts.paced import measure_paced
 from bench.parts.scale import measure_scale
 from bench.parts.store import measure_store
 from bench.parts.tls import measure_tls
+from bench.parts.uploads import measure_uploads
 from bench.processes import BenchError
 from bench.servers import postgres_server, redis_server
 from bench.site import Site
@@ -50,6 +51,7 @@ PARTS: dict[str, Callable[[Bench], list[Report]]] = {
     "audit": measure_audit,
     "backup": measure_backup,
     "console": measure_console,
+    "uploads": measure_uploads,
 }
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _INTERRUPTED = 130

@@ -82,16 +82,14 @@ class Site:
         self.received = instances[0].received
 
     @contextmanager
-    def connection(self) -> Iterator[ssl.SSLSocket]:
+    def connection(self, path: str = "/api/uploads/x") -> Iterator[ssl.SSLSocket]:
         """Send the head of a request with SIZE bytes."""
         context = ssl.create_default_context(cafile=str(self.nginx.folder / "tls/server.crt"))
         with (
             socket.create_connection(("127.0.0.1", self.port), PATIENCE) as plain,
             context.wrap_socket(plain, server_hostname=NAME) as connection,
         ):
-            head = (
-                f"PATCH /api/uploads/x HTTP/1.1\r\nHost: {NAME}\r\nContent-Length: {SIZE}\r\n\r\n"
-            )
+            head = f"PATCH {path} HTTP/1.1\r\nHost: {NAME}\r\nContent-Length: {SIZE}\r\n\r\n"
             connection.sendall(head.encode())
             yield connection
 
@@ -131,3 +129,28 @@ def test_upload_that_an_instance_cuts_is_not_sent_to_another(site: Site) -> None
         connection.sendall(b"x" * (SIZE // 2))
         assert connection.recv(1000).startswith(b"HTTP/1.1 502")
     assert sum(instance.asked for instance in site.instances) == 1
+
+
+@pytest.mark.parametrize("path", ["/api/uploads/x", "/api/uploads", "/api//uploads/x"])
+def test_documents_may_be_larger_than_other_bodies(site: Site, path: str) -> None:
+    with site.connection(path) as connection:
+        connection.sendall(b"x" * SIZE)
+        assert connection.recv(1000).startswith(b"HTTP/1.1 204")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/uploadsx",
+        "/api/upload",
+        "/x/api/uploads",
+        "/api/crawl",
+        "/api/crawl?/api/uploads",
+        "/api/uploads/../crawl",
+        "/api/uploads/%2e%2e/crawl",
+    ],
+)
+def test_no_other_body_may_be_as_large(site: Site, path: str) -> None:
+    with site.connection(path) as connection:
+        assert connection.recv(1000).startswith(b"HTTP/1.1 413")
+    assert site.received.size == 0

@@ -1,11 +1,13 @@
 // Uploads one file with the official tus client and prints what happens, one JSON object a line. The argument is
-// {file, addresses, token, metadata, cutAfter, chunkSize}: the client begins at the first address. After `cutAfter` bytes it
-// aborts, as a closed page would, and a new client goes on at the last address from the URL that it has remembered.
+// {file, addresses, token, metadata, cutAfter, chunkSize, hold}: the client begins at the first address. After `cutAfter`
+// bytes it aborts its request, as a closed page would, and a new client goes on at the last address from the URL that it has
+// remembered. While there is a file `hold`, it does not ask where to go on.
 
-import { createReadStream, statSync } from "node:fs";
+import { createReadStream, existsSync, statSync } from "node:fs";
+import { setTimeout } from "node:timers/promises";
 import * as tus from "tus-js-client";
 
-const { file, addresses, token, metadata, cutAfter, chunkSize } = JSON.parse(process.argv[2]);
+const { file, addresses, token, metadata, cutAfter, chunkSize, hold } = JSON.parse(process.argv[2]);
 const print = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
 
 const send = (options) =>
@@ -17,11 +19,14 @@ const send = (options) =>
       headers: { Authorization: `Bearer ${token}` },
       metadata,
       retryDelays: [100, 300, 1000, 3000, 5000],
-      onBeforeRequest: (request) => print({ asked: request.getMethod() }),
-      onChunkComplete: (_size, accepted) => {
-        if (options.cutAfter && accepted >= options.cutAfter && !cut) {
+      onBeforeRequest: async (request) => {
+        print({ asked: request.getMethod() });
+        while (hold && request.getMethod() === "HEAD" && existsSync(hold)) await setTimeout(50);
+      },
+      onProgress: (sent) => {
+        if (options.cutAfter && sent >= options.cutAfter && !cut) {
           cut = true;
-          upload.abort().then(() => resolve({ url: upload.url, cut: accepted }));
+          upload.abort().then(() => resolve({ url: upload.url, cut: sent }));
         }
       },
       onSuccess: () => resolve({ url: upload.url }),

@@ -41,6 +41,10 @@ DOCUMENT_TYPES = (
     *("html", "xml", "markdown", "csv", "json", "text"),
 )
 _DIRECTORY = re.compile(r"(/[A-Za-z0-9._-]+)+", re.ASCII)
+# By the rules of Amazon for names of buckets.
+_S3_TARGET = re.compile(
+    r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_-][A-Za-z0-9._-]*)*", re.ASCII
+)
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 _http_url: TypeAdapter[AnyHttpUrl] = TypeAdapter(AnyHttpUrl)
@@ -202,6 +206,13 @@ def _check_directory(value: str) -> str:
     return value
 
 
+def _check_s3_target(value: str) -> str:
+    value = value.rstrip("/")
+    if value and not _S3_TARGET.fullmatch(value):
+        raise ValueError("is no address of a bucket; write s3://bucket or s3://bucket/prefix")
+    return value
+
+
 def _check_document_types(types: list[str]) -> list[str]:
     for type_ in types:
         if type_ not in DOCUMENT_TYPES:
@@ -265,6 +276,8 @@ SmtpUrl = Annotated[
 ServiceUrl = Annotated[str, AfterValidator(_check_service_url)]
 # The same, without a query.
 SiteUrl = Annotated[str, AfterValidator(_check_site_url)]
+# May be empty.
+OptionalSiteUrl = Annotated[str, AfterValidator(lambda value: value and _check_site_url(value))]
 # A JSON list or a comma-separated list.
 Origins = Annotated[
     list[str], NoDecode, BeforeValidator(_split_items), AfterValidator(_check_origins)
@@ -278,6 +291,8 @@ Endpoints = Annotated[
 Networks = Annotated[str, AfterValidator(_check_networks)]
 # Absolute; may be empty.
 Directory = Annotated[str, AfterValidator(_check_directory)]
+# Without a slash at the end; may be empty.
+S3Target = Annotated[str, AfterValidator(_check_s3_target)]
 # A JSON list or a comma-separated list.
 DocumentTypes = Annotated[
     list[str],

@@ -34,7 +34,23 @@ def upgrade() -> None:
     )
     op.create_index("ix_uploads_owner", "uploads", ["owner_id", "created_at", "id"])
     op.create_index("ix_uploads_expires", "uploads", ["expires_at"])
+    op.create_table(
+        "s3_uploads",
+        sa.Column(
+            "upload_id",
+            sa.Uuid(),
+            sa.ForeignKey("uploads.id", ondelete="CASCADE"),
+            primary_key=True,
+        ),
+        sa.Column("multipart_id", sa.Text()),
+        sa.Column("etags", sa.ARRAY(sa.Text()), nullable=False),
+        sa.Column("tail", sa.Text()),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("writer", sa.Uuid()),
+        sa.Column("writer_until", sa.DateTime(timezone=True)),
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("s3_uploads")
     op.drop_table("uploads")

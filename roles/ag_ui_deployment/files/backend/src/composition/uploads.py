@@ -6,6 +6,7 @@ from typing import Self
 
 from src.config import Settings
 from src.services.audit_logger import AuditLogger
+from src.services.uploads.directory_storage import DirectoryStorage
 from src.services.uploads.retention import UploadRetention
 from src.services.uploads.storage import UploadStorage
 from src.services.uploads.upload_service import UploadService
@@ -23,8 +24,7 @@ class Uploads:
 
     @classmethod
     def build(cls, settings: Settings, *, database: Database, audit: AuditLogger) -> Self:
-        directory = settings.UPLOADS_DIRECTORY
-        storage = UploadStorage(Path(directory)) if directory else None
+        storage = _storage(settings, database)
         return cls(
             service=UploadService(settings, database, storage, audit),
             storage=storage,
@@ -39,3 +39,13 @@ class Uploads:
     def close(self) -> None:
         if self.storage is not None:
             self.storage.close()
+
+
+def _storage(settings: Settings, database: Database) -> UploadStorage | None:
+    if settings.UPLOADS_S3_TARGET:
+        # Imported here, since the library of S3 takes 30 MiB of memory.
+        from src.services.uploads.s3_storage import S3Storage  # noqa: PLC0415
+
+        return S3Storage(settings, database)
+    directory = settings.UPLOADS_DIRECTORY
+    return DirectoryStorage(Path(directory)) if directory else None

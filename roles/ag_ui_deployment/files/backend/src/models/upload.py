@@ -5,7 +5,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from pydantic import BaseModel
-from sqlalchemy import BigInteger, DateTime, ForeignKey, Index, Text, Uuid
+from sqlalchemy import ARRAY, BigInteger, DateTime, ForeignKey, Index, Text, Uuid
 from sqlalchemy.orm import Mapped, mapped_column
 
 from src.models.page import Page, PageCursor, PageLimit
@@ -13,7 +13,7 @@ from src.utils.database import Base
 
 
 class UploadRow(Base):
-    """An upload. Its bytes are in the directory of the uploads, and so is its offset.
+    """An upload. Its bytes are in a directory or a bucket.
 
     Attributes:
         name: The file name that the client gave, for people only: never a path.
@@ -47,6 +47,31 @@ class UploadRow(Base):
     @property
     def is_complete(self) -> bool:
         return self.type is not None
+
+
+class S3UploadRow(Base):
+    """What of an upload is in the bucket. Only the request that holds the lock changes it.
+
+    Attributes:
+        multipart_id: The multipart upload, once there is a part.
+        etags: The ETags of its parts, in order. A part that was sent again by a request that had lost
+            the lock has another one, and S3 then refuses to complete the upload.
+        tail: The name of the object with the bytes behind the last part, if there are any.
+        size: How many bytes the parts and the tail have.
+        writer: The request that holds the lock, until `writer_until`.
+    """
+
+    __tablename__ = "s3_uploads"
+
+    upload_id: Mapped[UUID] = mapped_column(
+        Uuid, ForeignKey("uploads.id", ondelete="CASCADE"), primary_key=True
+    )
+    multipart_id: Mapped[str | None] = mapped_column(Text)
+    etags: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    tail: Mapped[str | None] = mapped_column(Text)
+    size: Mapped[int] = mapped_column(BigInteger)
+    writer: Mapped[UUID | None] = mapped_column(Uuid)
+    writer_until: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
 
 
 class UploadStatus(StrEnum):

@@ -63,6 +63,7 @@ async def _received(
     request: Request, upload_offset: UploadOffset, upload_checksum: UploadChecksum = None
 ) -> ReceivedBytes:
     tus.check_content_type(request)
+    tus.refuse_trailer(request)
     return ReceivedBytes(
         offset=upload_offset,
         size=tus.content_length(request),

@@ -28,8 +28,9 @@ HEADERS = (
     *("Upload-Offset", "Upload-Length", "Upload-Metadata", "Upload-Expires"),
 )
 _ALGORITHMS = ("sha1", "sha256", "sha512")
-# Longest time without a byte.
-_IDLE_SECONDS = 30.0
+# Longest wait for a piece of this size. Single bytes would otherwise keep a request open for ever.
+_PIECE_BYTES = 64 * 1024
+_PIECE_SECONDS = 30.0
 _METADATA_KEY = re.compile(r"[!-+\--~]{1,100}", re.ASCII)
 _NAME_LENGTH = 200
 _OVERRIDES = frozenset({"PATCH", "DELETE", "HEAD"})
@@ -152,6 +153,16 @@ def parse_checksum(header: str | None) -> Checksum | None:
     return Checksum(hasher, expected)
 
 
+def refuse_trailer(request: Request) -> None:
+    """Refuse a checksum behind the bytes, which would not be read.
+
+    Raises:
+        InvalidRequestError: The request announces one.
+    """
+    if "upload-checksum" in request.headers.get("trailer", "").lower():
+        raise _fault("trailer", "has Upload-Checksum; send it as a header before the bytes")
+
+
 def content_length(request: Request) -> int | None:
     value = request.headers.get("content-length", "")
     return int(value) if value.isdecimal() else None
@@ -172,13 +183,20 @@ async def body_chunks(request: Request) -> AsyncIterator[bytes]:
 
     Raises:
         UploadInterruptedError: The client disconnected.
-        UploadStalledError: No bytes came for too long.
+        UploadStalledError: Too few bytes came for too long.
     """
     stream = request.stream()
+    clock = asyncio.get_running_loop().time
+    received, seconds_left = 0, _PIECE_SECONDS
     try:
         while True:
-            async with asyncio.timeout(_IDLE_SECONDS):
+            began = clock()
+            async with asyncio.timeout(seconds_left):
                 chunk = await anext(stream)
+            received += len(chunk)
+            seconds_left -= clock() - began
+            if received >= _PIECE_BYTES:
+                received, seconds_left = 0, _PIECE_SECONDS
             yield chunk
     except StopAsyncIteration:
         return

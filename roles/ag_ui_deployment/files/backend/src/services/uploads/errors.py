@@ -7,8 +7,9 @@ class UploadsDisabledError(NotFoundError):
     slug = "uploads-disabled"
     title = "Uploads are off here"
     detail = (
-        "An operator turns them on with UPLOADS_DIRECTORY, in the role with "
-        "ag_ui_uploads_directory. Until then ingest takes a file_path that the tools' server knows."
+        "An operator turns them on with UPLOADS_DIRECTORY or UPLOADS_S3_TARGET, in the role with "
+        "ag_ui_uploads_directory or ag_ui_uploads_s3_target. Until then ingest takes a file_path that "
+        "the tools' server knows."
     )
 
 
@@ -41,11 +42,11 @@ class UserUploadsFullError(DomainError):
 
 
 class UploadStorageError(DomainError):
-    """The directory of the uploads cannot be used. The log has the reason."""
+    """The directory or the bucket of the uploads cannot be used. The log has the reason."""
 
     status = 503
     slug = "upload-storage-unavailable"
-    title = "The directory of the uploads cannot be used"
+    title = "The storage of the uploads cannot be used"
     detail = "Try again later. The operator finds the reason in the log under the request id."
     retry_after: int | None = 5
 
@@ -92,7 +93,7 @@ class UploadInterruptedError(DomainError):
 class UploadStalledError(DomainError):
     status = 408
     slug = "upload-stalled"
-    title = "No bytes have come for too long"
+    title = "Too few bytes have come for too long"
     detail = "What has arrived is kept. Ask for the offset with HEAD, and go on from there."
 
 

@@ -1,7 +1,7 @@
 """Uploads of users: their limits, their bytes, and their types.
 
-The offset of an upload is the size of its file, so that it is true after any interruption. Rows in
-PostgreSQL say whose uploads there are, and which are complete.
+The offset of an upload is the size of what is stored, so that it is true after any interruption. Rows
+in PostgreSQL say whose uploads there are, and which are complete.
 """
 
 from collections import Counter
@@ -33,7 +33,7 @@ from src.services.uploads.errors import (
     UploadTooLongError,
     UserUploadsFullError,
 )
-from src.services.uploads.storage import Hasher, LockedFile, UploadStorage
+from src.services.uploads.storage import Hasher, LockedUpload, UploadStorage
 from src.utils.database import Database
 from src.utils.json_types import Json
 from src.utils.pagination import CursorRejectedError, decode_cursor, encode_cursor, parse_timestamp
@@ -44,9 +44,8 @@ _LIST = "uploads"
 _BLOCK_BYTES = 1024 * 1024
 # The system call takes no more than 1024, and a client may send each byte by itself.
 _BLOCK_CHUNKS = 512
-# Requests that send bytes at a time: each has one block in memory.
-_TRANSFERS_PER_USER = 8
-_TRANSFERS = 64
+# How many of the requests that send bytes at a time may be those of one user.
+_SHARE_OF_A_USER = 1 / 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +64,11 @@ class Checksum:
 
     hasher: Hasher
     expected: bytes
+
+    def verify(self) -> None:
+        """Raises ChecksumMismatchError if the bytes have another one."""
+        if self.hasher.digest() != self.expected:
+            raise ChecksumMismatchError
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +127,8 @@ class UploadService:
             NotPermittedError: The user may not call writing tools in the workspace.
             UploadTooLargeError: It is larger than one upload may be.
             UserUploadsFullError: The user has too many uploads, or too many bytes.
-            UploadsFullError: There are too many bytes in all, or the file system is full.
-            UploadStorageError: The directory cannot be used.
+            UploadsFullError: There are too many bytes in all, or the storage is full.
+            UploadStorageError: The storage cannot be used.
         """
         storage = self._storage()
         check(user, Permission.USE_WRITING_TOOLS, new.workspace)
@@ -150,7 +154,7 @@ class UploadService:
             await session.flush()
             # Before the commit, so that each row has its file. The retention deletes a file whose row
             # is missing.
-            await storage.create(row.id)
+            await storage.create(session, row.id)
         return _upload(row, 0)
 
     async def append(self, user: User, upload_id: UUID, received: ReceivedBytes) -> Upload:
@@ -169,10 +173,10 @@ class UploadService:
             ChecksumMismatchError: The bytes do not have the checksum.
             UploadInterruptedError: The instance is about to stop, or the client has disconnected.
             TypeRefusedError: Documents of this type are not accepted. The upload is deleted.
-            UploadStorageError: The directory cannot be used.
+            UploadStorageError: The storage cannot be used.
         """
         storage = self._storage()
-        with self._transfer_slot(user.id):
+        with self._transfer_slot(user.id, storage.max_transfers):
             row = await self._find(user, upload_id)
             if row.is_complete:
                 return _nothing_to_add(row, received)
@@ -195,7 +199,7 @@ class UploadService:
             NotPermittedError: The user may no longer call writing tools in the workspace.
             UploadLockedError: Its last bytes are just being stored.
             TypeRefusedError: Documents of this type are not accepted. The upload is deleted.
-            UploadStorageError: The directory cannot be used.
+            UploadStorageError: The storage cannot be used.
         """
         try:
             return await self._get(user, upload_id)
@@ -209,7 +213,7 @@ class UploadService:
         Raises:
             UploadsDisabledError: Uploads are off.
             CursorRejectedError: The cursor is invalid.
-            UploadStorageError: The directory cannot be used.
+            UploadStorageError: The storage cannot be used.
         """
         storage = self._storage()
         below = _decode(query.cursor) if query.cursor else None
@@ -230,7 +234,7 @@ class UploadService:
             UploadNotFoundError: The user has no such upload.
             NotPermittedError: The user may no longer call writing tools in the workspace.
             UploadLockedError: Its bytes are just being received.
-            UploadStorageError: The directory cannot be used.
+            UploadStorageError: The storage cannot be used.
         """
         storage = self._storage()
         row = await self._find(user, upload_id)
@@ -242,7 +246,7 @@ class UploadService:
         await self._record(user, row, Action.UPLOAD_DELETE)
 
     async def document(self, user: User, upload_id: UUID, workspace: str) -> tuple[str, str | None]:
-        """Return the path of a complete upload, as the tools' server knows it, and its name.
+        """Return the address of a complete upload, as the tools' server knows it, and its name.
 
         Raises:
             UploadsDisabledError: Uploads are off.
@@ -255,7 +259,7 @@ class UploadService:
             raise UploadNotFoundError
         if not await storage.publish(upload_id, row.type):
             raise UploadNotFoundError
-        folder = self._settings.UPLOADS_TOOL_PATH or self._settings.UPLOADS_DIRECTORY
+        folder = self._settings.UPLOADS_TOOL_PATH or storage.address
         return f"{folder.rstrip('/')}/{storage.name_of(upload_id, row.type)}", row.name
 
     def _storage(self) -> UploadStorage:
@@ -285,9 +289,9 @@ class UploadService:
             raise UploadsFullError
 
     @contextmanager
-    def _transfer_slot(self, user_id: UUID) -> Iterator[None]:
-        is_full = self._transfers[user_id] >= _TRANSFERS_PER_USER
-        if is_full or self._transfers.total() >= _TRANSFERS:
+    def _transfer_slot(self, user_id: UUID, limit: int) -> Iterator[None]:
+        is_full = self._transfers[user_id] >= limit * _SHARE_OF_A_USER
+        if is_full or self._transfers.total() >= limit:
             raise TooManyTransfersError
         self._transfers[user_id] += 1
         try:
@@ -305,6 +309,10 @@ class UploadService:
         check(user, Permission.USE_WRITING_TOOLS, row.workspace)
         return row
 
+    async def _exists(self, upload_id: UUID) -> bool:
+        async with self._database.transaction() as session:
+            return bool(await rows.existing(session, [upload_id]))
+
     async def _offset(self, row: UploadRow) -> int:
         if row.is_complete:
             return row.size
@@ -313,7 +321,7 @@ class UploadService:
             raise UploadNotFoundError
         return _verified(row, size)
 
-    async def _receive(self, row: UploadRow, file: LockedFile, received: ReceivedBytes) -> int:
+    async def _receive(self, row: UploadRow, file: LockedUpload, received: ReceivedBytes) -> int:
         """Append the bytes of a request to a locked file. Returns the new offset."""
         offset, checksum = received.offset, received.checksum
         stored = await file.size()
@@ -328,21 +336,22 @@ class UploadService:
                 await rows.begin_verification(session, row.id, offset)
         try:
             await self._append_all(row, file, received)
+            if checksum is not None:
+                checksum.verify()
         except BaseException as error:
             if checksum is not None or isinstance(error, UploadTooLongError):
                 await file.truncate(offset)
             raise
         finally:
             await file.sync()
-        if checksum is not None and checksum.hasher.digest() != checksum.expected:
-            await file.truncate(offset)
-            raise ChecksumMismatchError
         row.expires_at = _now() + self._unfinished_kept
         async with self._database.transaction() as session:
             await rows.end_append(session, row.id, row.expires_at)
         return await file.size()
 
-    async def _append_all(self, row: UploadRow, file: LockedFile, received: ReceivedBytes) -> None:
+    async def _append_all(
+        self, row: UploadRow, file: LockedUpload, received: ReceivedBytes
+    ) -> None:
         room = row.size - received.offset
         hasher = received.checksum.hasher if received.checksum else None
         block: list[bytes] = []
@@ -363,7 +372,7 @@ class UploadService:
             if block:
                 await file.append(block, hasher)
 
-    async def _complete(self, user: User, row: UploadRow, file: LockedFile) -> Upload:
+    async def _complete(self, user: User, row: UploadRow, file: LockedUpload) -> Upload:
         """Complete an upload whose bytes have all arrived, or delete it because of its type."""
         type_ = await file.detect(row.size, row.name)
         if type_ is None or type_ not in self._settings.UPLOADS_TYPES:
@@ -379,6 +388,10 @@ class UploadService:
             raise UploadNotFoundError
         await self._storage().publish(row.id, type_)
         await self._record(user, complete, Action.UPLOAD_COMPLETE, type=type_)
+        if not await self._exists(row.id):
+            # It was deleted while it got its final name, perhaps after that name was looked for.
+            await self._storage().remove(row.id)
+            raise UploadNotFoundError
         return _upload(complete, complete.size)
 
     def _explain_refusal(self, type_: str | None) -> str:

@@ -1,11 +1,12 @@
-"""Fixtures of the uploads: instances that share a directory, and a user."""
+"""Fixtures of the uploads: instances that share a directory or a bucket, and a user."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.environment import Environment
+from tests.support.s3_server import S3Server, running_s3_server
 from tests.support.server import Backend, two_instances
 from tests.support.uploads import Uploader, uploader
 
@@ -30,3 +31,9 @@ async def instances(environment: Environment, tmp_path: Path) -> AsyncIterator[I
 async def carol(instances: Instances) -> Uploader:
     """A contributor at the first instance."""
     return await uploader(instances[0])
+
+
+@pytest.fixture
+def s3() -> Iterator[S3Server]:
+    with running_s3_server() as server:
+        yield server

@@ -15,6 +15,7 @@ from src.models.permissions import Role
 from tests.support.accounts import bearer
 from tests.support.environment import Environment
 from tests.support.problems import check_problem
+from tests.support.s3_server import TARGET, S3Server
 from tests.support.server import Backend, running
 from tests.support.uploads import Uploader, files_in, pdf, uploader
 
@@ -118,6 +119,21 @@ async def test_accepted_job_says_at_once_what_it_is_about(
     entries: Any = await environment.redis.xrange(environment.stream)
     [(_, event)] = entries
     assert orjson.loads(event[b"data"]) == {"job_type": "ingest", "subject": subject}
+
+
+@pytest.mark.parametrize("tool_path", ["", TOOL_PATH])
+async def test_tool_gets_the_address_in_the_bucket(
+    environment: Environment, tool_server: ToolServer, s3: S3Server, tool_path: str
+) -> None:
+    """Or a path, if its server has the bucket mounted."""
+    async with tool_server.running() as url:
+        settings = environment.settings(LITELLM_URL=url, UPLOADS_TOOL_PATH=tool_path, **s3.settings)
+        async with running(settings) as backend:
+            carol = await uploader(backend)
+            response = await ingest(carol, upload_id=await complete(carol))
+    assert response.status_code == 202
+    (name,) = s3.names()
+    assert tool_server.arguments == [{"file_path": f"{tool_path or TARGET}/{name}"}]
 
 
 async def test_tool_may_be_called_by_name(carol: Uploader, tool_server: ToolServer) -> None:

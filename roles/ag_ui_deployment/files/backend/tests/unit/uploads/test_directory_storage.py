@@ -8,27 +8,28 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from src.services.uploads.directory_storage import DirectoryStorage
 from src.services.uploads.errors import (
     UploadLockedError,
     UploadNotFoundError,
     UploadsFullError,
     UploadStorageError,
 )
-from src.services.uploads.storage import UploadStorage
 
 
 @pytest.fixture
-async def storage(tmp_path: Path) -> AsyncIterator[UploadStorage]:
-    one = UploadStorage(tmp_path)
+async def storage(tmp_path: Path) -> AsyncIterator[DirectoryStorage]:
+    one = DirectoryStorage(tmp_path)
     yield one
     one.close()
 
 
 @pytest.fixture
-async def other(tmp_path: Path) -> AsyncIterator[UploadStorage]:
+async def other(tmp_path: Path) -> AsyncIterator[DirectoryStorage]:
     """The storage of another instance."""
-    one = UploadStorage(tmp_path)
+    one = DirectoryStorage(tmp_path)
     yield one
     one.close()
 
@@ -43,7 +44,7 @@ async def other(tmp_path: Path) -> AsyncIterator[UploadStorage]:
     ],
 )
 async def test_errors_of_the_file_system_are_told_apart(
-    storage: UploadStorage, number: int, expected: type[Exception]
+    storage: DirectoryStorage, number: int, expected: type[Exception]
 ) -> None:
     def fail() -> None:
         raise OSError(number, "as the file system says")
@@ -54,10 +55,10 @@ async def test_errors_of_the_file_system_are_told_apart(
 
 
 async def test_lock_excludes_other_instances_until_it_is_released(
-    storage: UploadStorage, other: UploadStorage
+    storage: DirectoryStorage, other: DirectoryStorage
 ) -> None:
     upload_id = uuid4()
-    await storage.create(upload_id)
+    await storage.create(AsyncSession(), upload_id)
     async with storage.locked(upload_id) as file:
         await file.append([b"a", b"", b"bc"], None)
         with pytest.raises(UploadLockedError):
@@ -67,14 +68,14 @@ async def test_lock_excludes_other_instances_until_it_is_released(
         assert await file.size() == 3
 
 
-async def test_missing_file_is_not_made(storage: UploadStorage, tmp_path: Path) -> None:
+async def test_missing_file_is_not_made(storage: DirectoryStorage, tmp_path: Path) -> None:
     with pytest.raises(UploadNotFoundError):
         async with storage.locked(uuid4()):
             pass
     assert not any(tmp_path.iterdir())  # noqa: ASYNC240 - a local directory
 
 
-async def test_cancelled_caller_waits_for_the_file_system(storage: UploadStorage) -> None:
+async def test_cancelled_caller_waits_for_the_file_system(storage: DirectoryStorage) -> None:
     """The file would otherwise be closed while a thread writes to it."""
     began, goes_on, ended = threading.Event(), threading.Event(), threading.Event()
 
@@ -95,10 +96,10 @@ async def test_cancelled_caller_waits_for_the_file_system(storage: UploadStorage
 
 
 async def test_final_name_is_given_once(
-    storage: UploadStorage, other: UploadStorage, tmp_path: Path
+    storage: DirectoryStorage, other: DirectoryStorage, tmp_path: Path
 ) -> None:
     upload_id = uuid4()
-    await storage.create(upload_id)
+    await storage.create(AsyncSession(), upload_id)
     assert await storage.publish(upload_id, "markdown")
     assert await other.publish(upload_id, "markdown")
     assert [path.name for path in tmp_path.iterdir()] == [f"{upload_id}.md"]  # noqa: ASYNC240 - a local directory
