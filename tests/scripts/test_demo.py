@@ -115,6 +115,16 @@ def test_monitoring_uses_the_files_of_the_role(deployed: Checkout) -> None:
     assert not (deployed.path / ".demo").exists()
 
 
+def test_address_of_the_console_is_printed(deployed: Checkout) -> None:
+    done = deployed.run("script/demo")
+    assert done.returncode == 0, done.stderr
+    assert deployed.run("script/demo", "down").returncode == 0
+    assert "https://172.30.71.11/console/" in done.stdout
+    # From another machine.
+    assert "ssh -N -L 8443:172.30.71.11:443" in done.stdout
+    assert "https://localhost:8443/console/" in done.stdout
+
+
 def test_demo_has_no_monitoring_unless_asked(deployed: Checkout) -> None:
     done = deployed.run("script/demo")
     assert done.returncode == 0, done.stderr
