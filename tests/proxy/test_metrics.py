@@ -115,7 +115,17 @@ def test_metrics_are_served_during_maintenance(site: Site) -> None:
         site.maintenance.unlink()
 
 
-def test_nobody_reads_them_by_default(tmp_path: Path) -> None:
+def test_only_the_host_reads_them_by_default(tmp_path: Path) -> None:
     with started(tmp_path) as site:
+        answers = {
+            client: site.ask(f"/metrics/{site.ports[0]}", client).status
+            for client in ("127.0.0.1", "::1", "127.0.0.2", PROMETHEUS, "2001:db8::5")
+        }
+    allowed = {"127.0.0.1": 200, "::1": 200}
+    assert answers == allowed | dict.fromkeys(answers.keys() - allowed, 404)
+
+
+def test_nobody_reads_them_with_an_empty_list(tmp_path: Path) -> None:
+    with started(tmp_path, ag_ui_metrics_allowed_addresses=[]) as site:
         for client in (PROMETHEUS, "127.0.0.1"):
             assert site.ask(f"/metrics/{site.ports[0]}", client).status == 404

@@ -119,7 +119,7 @@ def test_says_how_to_reach_the_console(deployed: Checkout) -> None:
     try:
         done = deployed.run("script/demo")
         assert "The console: https://172.30.71.11/console/\n" in done.stdout
-        assert "    ssh -L 8443:172.30.71.11:443 " in done.stdout
+        assert "    ssh -N -L 8443:172.30.71.11:443 " in done.stdout
         assert "open https://localhost:8443/console/\n" in done.stdout
     finally:
         assert deployed.run("script/demo", "down").returncode == 0
