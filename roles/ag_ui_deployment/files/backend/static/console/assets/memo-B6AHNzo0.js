@@ -1,1 +1,0 @@
-import{_t as e,vt as t}from"./index-DT4v4yDZ.js";function n(n){return class extends t{shouldComponentUpdate(e){let t=this.props;return Object.entries(e).some(([e,n])=>!Object.is(n,t[e]))}render(){return e(n,this.props)}}}export{n as t};
