@@ -40,7 +40,7 @@ def test_links_refer_to_existing_files_and_headings(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_named_modules_exist(page: Path) -> None:
     backend = REPOSITORY / "roles/ag_ui_deployment/files/backend"
-    for name in re.findall(r"`(src/[\w/]+(?:\.\w+)?/?)`", prose(page)):
+    for name in re.findall(r"`((?:console/)?src/[\w/-]+(?:\.\w+)?/?)`", prose(page)):
         assert (backend / name).exists(), name
 
 
