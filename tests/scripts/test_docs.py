@@ -39,10 +39,9 @@ def test_links_refer_to_existing_files_and_headings(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_named_modules_exist(page: Path) -> None:
-    """Names begin at the directory of the backend, or at that of the console."""
     backend = REPOSITORY / "roles/ag_ui_deployment/files/backend"
-    for name in re.findall(r"`(src/[\w/-]+(?:\.\w+)?/?)`", prose(page)):
-        assert (backend / name).exists() or (backend / "console" / name).exists(), name
+    for name in re.findall(r"`((?:console/)?src/[\w/-]+(?:\.\w+)?/?)`", prose(page)):
+        assert (backend / name).exists(), name
 
 
 def test_the_readme_is_short() -> None:

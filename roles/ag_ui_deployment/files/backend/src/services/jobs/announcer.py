@@ -37,7 +37,7 @@ _PURGE_EVERY = timedelta(minutes=10)
 class Announcement:
     """The owner of a job. Every attempt publishes the same event id, so that it counts once.
 
-    `subject` is None in later attempts: the job is stored with it by then.
+    `subject` is None where the announcement is made from a row: the job is stored with it by then.
     """
 
     submission_id: UUID
