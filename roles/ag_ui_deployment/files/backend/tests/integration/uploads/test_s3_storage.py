@@ -227,6 +227,7 @@ async def test_part_that_was_replaced_does_not_become_part_of_a_document(
     upload_id = UUID(id_of(path))
     await carol.send(path, 0, CONTENT[:MIDDLE])
     async with storage_of(instances[0]).locked(upload_id) as late:
+        await late.append([b"x"], None)
         await environment.query("UPDATE s3_uploads SET writer_until = now() - interval '1 second'")
         sent = await carol.at(instances[1]).send(path, MIDDLE, CONTENT[MIDDLE:-1])
         assert sent.status_code == 204
