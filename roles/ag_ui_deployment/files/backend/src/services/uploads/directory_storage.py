@@ -10,7 +10,7 @@ import fcntl
 import mmap
 import os
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -140,8 +140,20 @@ class LockedFile:
     async def size(self) -> int:
         return await self._storage.run(lambda: os.fstat(self._file.fileno()).st_size)
 
-    async def append(self, chunks: Sequence[bytes], hasher: Hasher | None) -> None:
-        await self._storage.run(self._append, chunks, hasher)
+    async def append(self, chunk: bytes, hasher: Hasher | None) -> None:
+        if hasher is not None:
+            await self._storage.run(hasher.update, chunk)
+        left = memoryview(chunk)
+        while left:
+            # Blocks end where the next whole one begins.
+            room = _BLOCK_BYTES - (self._start + self._filled) % _BLOCK_BYTES
+            taken = left[:room]
+            # Copied at once, while the bytes are in the cache of the processor.
+            self._block[self._filled : self._filled + len(taken)] = taken
+            self._filled += len(taken)
+            left = left[room:]
+            if len(taken) == room:
+                await self._storage.run(self._write)
 
     async def truncate(self, size: int) -> None:
         self._start, self._filled = size, 0
@@ -152,21 +164,6 @@ class LockedFile:
 
     async def detect(self, size: int, name: str | None) -> str | None:
         return await self._storage.run(detect, self._file, size, name)
-
-    def _append(self, chunks: Sequence[bytes], hasher: Hasher | None) -> None:
-        for chunk in chunks:
-            left = memoryview(chunk)
-            while left:
-                # Blocks end where the next whole one begins.
-                room = _BLOCK_BYTES - (self._start + self._filled) % _BLOCK_BYTES
-                taken = left[:room]
-                self._block[self._filled : self._filled + len(taken)] = taken
-                self._filled += len(taken)
-                left = left[room:]
-                if len(taken) == room:
-                    self._write()
-            if hasher is not None:
-                hasher.update(chunk)
 
     def _sync(self) -> None:
         self._write()

@@ -66,7 +66,7 @@ async def test_lock_excludes_other_instances_until_it_is_released(
     upload_id = uuid4()
     await storage.create(AsyncSession(), upload_id)
     async with storage.locked(upload_id) as file:
-        await file.append([b"a", b"", b"bc"], None)
+        await file.append(b"abc", None)
         await file.sync()
         with pytest.raises(UploadLockedError):
             async with other.locked(upload_id):
@@ -142,13 +142,14 @@ async def test_bytes_in_pieces_of_any_size_are_kept_in_order(
             for size in sizes:
                 content = random.randbytes(size)
                 expected += content
-                await file.append([content[:7], content[7:]], hasher)
+                await file.append(content[:7], hasher)
+                await file.append(content[7:], hasher)
             await file.sync()
             assert hasher.digest() == sha256(expected).digest()
             assert (tmp_path / f"{upload_id}.part").read_bytes() == expected
-            await file.append([b"x" * 2_000_000], None)
+            await file.append(b"x" * 2_000_000, None)
             await file.truncate(before)
-            await file.append([expected[before:]], None)
+            await file.append(expected[before:], None)
             await file.sync()
     assert (tmp_path / f"{upload_id}.part").read_bytes() == expected
     assert await storage.sizes([upload_id]) == {upload_id: len(expected)}
