@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _MEBIBYTE = 1024 * 1024
 _RATE = 50_000_000
 _PERCENT = 100
+# What an instance uses without an upload is not the cost of one.
+_IDLE_SECONDS = 5.0
 _MOST_PERCENT = 10
 _TUS = {"Tus-Resumable": "1.0.0"}
 
@@ -61,6 +63,9 @@ def _upload(bench: Bench, directory: Path) -> Row:
     ):
         client = _Client(port, site.token(instance_port))
         path = client.begin(size)
+        idle = instance.cpu_seconds()
+        time.sleep(_IDLE_SECONDS)
+        idle = (instance.cpu_seconds() - idle) / _IDLE_SECONDS
         before = [process.cpu_seconds() for process in (instance, nginx)]
         grown = instance.memory().rss
         seconds = client.send(path, size)
@@ -74,7 +79,8 @@ def _upload(bench: Bench, directory: Path) -> Row:
         "megabytes": size / 1_000_000,
         "seconds": seconds,
         # At the rate, which a busy machine may not reach.
-        "instance_share": used[0] * _RATE / size,
+        "idle_share": idle,
+        "instance_share": (used[0] - idle * seconds) * _RATE / size,
         "nginx_share": used[1] * _RATE / size,
         "grown_kib": grown,
         "load_average": round(os.getloadavg()[0], 2),
@@ -155,6 +161,7 @@ def _columns(row: Row) -> Row:
     return {
         "MB": row["megabytes"],
         "s": row["seconds"],
+        "idle, % of a core": _PERCENT * row["idle_share"],
         "instance, % of a core": _PERCENT * row["instance_share"],
         "nginx, % of a core": _PERCENT * row["nginx_share"],
         "grown KiB": row["grown_kib"],

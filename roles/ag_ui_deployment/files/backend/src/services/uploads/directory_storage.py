@@ -7,9 +7,10 @@ ends with the process and, on file systems such as NFS 4 and CephFS, excludes ot
 
 import errno
 import fcntl
+import mmap
 import os
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -30,6 +31,7 @@ from src.utils.errors import DomainError
 # The group reads, for the tools' server.
 _FILE_MODE = 0o640
 _PART = ".part"
+_BLOCK_BYTES = 1024 * 1024
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -118,26 +120,82 @@ class DirectoryStorage(UploadStorage):
 
 
 class LockedFile:
-    """The open file of an incomplete upload, which no other request can write to."""
+    """The open file of an incomplete upload, which no other request can write to.
+
+    Bytes are collected in blocks. A whole block goes to the disk without a copy in the page cache: the
+    copy would cost more than everything else, and displace what is read again.
+    """
 
     def __init__(self, storage: DirectoryStorage, file: IO[bytes]) -> None:
         self._storage = storage
         self._file = file
+        # Begins at a page of the memory, as direct writes require.
+        self._block = mmap.mmap(-1, _BLOCK_BYTES)
+        self._filled = 0
+        # Where the block begins in the file.
+        self._start = os.fstat(file.fileno()).st_size
+        self._is_direct = False
+        self._may_be_direct = True
 
     async def size(self) -> int:
         return await self._storage.run(lambda: os.fstat(self._file.fileno()).st_size)
 
-    async def append(self, chunks: Sequence[bytes], hasher: Hasher | None) -> None:
-        await self._storage.run(_append, self._file, chunks, hasher)
+    async def append(self, chunk: bytes, hasher: Hasher | None) -> None:
+        if hasher is not None:
+            await self._storage.run(hasher.update, chunk)
+        left = memoryview(chunk)
+        while left:
+            # Blocks end where the next whole one begins.
+            room = _BLOCK_BYTES - (self._start + self._filled) % _BLOCK_BYTES
+            taken = left[:room]
+            # Copied at once, while the bytes are in the cache of the processor.
+            self._block[self._filled : self._filled + len(taken)] = taken
+            self._filled += len(taken)
+            left = left[room:]
+            if len(taken) == room:
+                await self._storage.run(self._write)
 
     async def truncate(self, size: int) -> None:
+        self._start, self._filled = size, 0
         await self._storage.run(self._file.truncate, size)
 
     async def sync(self) -> None:
-        await self._storage.run(lambda: os.fsync(self._file.fileno()))
+        await self._storage.run(self._sync)
 
     async def detect(self, size: int, name: str | None) -> str | None:
         return await self._storage.run(detect, self._file, size, name)
+
+    def _sync(self) -> None:
+        self._write()
+        self._set_direct(wanted=False)
+        os.fsync(self._file.fileno())
+
+    def _write(self) -> None:
+        self._set_direct(wanted=self._filled == _BLOCK_BYTES)
+        written = 0
+        while written < self._filled:
+            left = memoryview(self._block)[written : self._filled]
+            try:
+                written += os.pwrite(self._file.fileno(), left, self._start + written)
+            except OSError as error:
+                if not self._is_direct or error.errno != errno.EINVAL:
+                    raise
+                self._may_be_direct = False
+                self._set_direct(wanted=False)
+        self._start += self._filled
+        self._filled = 0
+
+    def _set_direct(self, *, wanted: bool) -> None:
+        wanted = wanted and self._may_be_direct
+        if wanted == self._is_direct:
+            return
+        flags = fcntl.fcntl(self._file, fcntl.F_GETFL) & ~os.O_DIRECT
+        try:
+            fcntl.fcntl(self._file, fcntl.F_SETFL, flags | os.O_DIRECT if wanted else flags)
+            self._is_direct = wanted
+        except OSError:
+            # The file system has no direct writes.
+            self._may_be_direct = False
 
 
 def _open_locked(path: Path) -> IO[bytes]:
@@ -154,18 +212,3 @@ def _open_locked(path: Path) -> IO[bytes]:
         file.close()
         raise
     return file
-
-
-def _append(file: IO[bytes], chunks: Sequence[bytes], hasher: Hasher | None) -> None:
-    file.seek(0, os.SEEK_END)
-    # Not joined: copying the bytes would cost as much as writing them.
-    left = [memoryview(chunk) for chunk in chunks]
-    while left:
-        written = os.writev(file.fileno(), left)
-        while left and written >= len(left[0]):
-            written -= len(left.pop(0))
-        if left:
-            left[0] = left[0][written:]
-    if hasher is not None:
-        for chunk in chunks:
-            hasher.update(chunk)

@@ -236,22 +236,21 @@ class LockedObject:
     async def size(self) -> int:
         return self._row.size
 
-    async def append(self, chunks: Sequence[bytes], hasher: Hasher | None) -> None:
+    async def append(self, chunk: bytes, hasher: Hasher | None) -> None:
+        if hasher is not None:
+            await self._storage.run(hasher.update, chunk)
         rest = await self._loaded()
         self._is_saved = False
-        for chunk in chunks:
-            left = memoryview(chunk)
-            while len(rest) + len(left) >= _PART_BYTES:
-                taken = _PART_BYTES - len(rest)
-                rest += left[:taken]
-                left = left[taken:]
-                await self._send_part(rest)
-                rest = self._rest = bytearray()
-                if hasher is None:
-                    await self._save(None)
-            rest += left
-        if hasher is not None:
-            await self._storage.run(_update, hasher, chunks)
+        left = memoryview(chunk)
+        while len(rest) + len(left) >= _PART_BYTES:
+            taken = _PART_BYTES - len(rest)
+            rest += left[:taken]
+            left = left[taken:]
+            await self._send_part(rest)
+            rest = self._rest = bytearray()
+            if hasher is None:
+                await self._save(None)
+        rest += left
 
     async def truncate(self, size: int) -> None:  # noqa: ARG002 - always that of the beginning
         """Return to what there was before this request."""
@@ -364,11 +363,6 @@ def source_of(row: S3UploadRow) -> str:
 
 def _part_of(row: S3UploadRow) -> str:
     return f"{row.upload_id}.part"
-
-
-def _update(hasher: Hasher, chunks: Sequence[bytes]) -> None:
-    for chunk in chunks:
-        hasher.update(chunk)
 
 
 def _code(error: ClientError) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from io import IOBase
@@ -35,7 +35,7 @@ class LockedUpload(Protocol):
     async def size(self) -> int:
         """How many bytes are stored."""
 
-    async def append(self, chunks: Sequence[bytes], hasher: Hasher | None) -> None:
+    async def append(self, chunk: bytes, hasher: Hasher | None) -> None:
         """Add bytes. With a hasher, which gets them too, none of them counts before sync()."""
 
     async def truncate(self, size: int) -> None:

@@ -40,10 +40,6 @@ from src.utils.pagination import CursorRejectedError, decode_cursor, encode_curs
 
 # The name of this list in its cursors.
 _LIST = "uploads"
-# Bytes are written in blocks of this size, each in one call of a thread.
-_BLOCK_BYTES = 1024 * 1024
-# The system call takes no more than 1024, and a client may send each byte by itself.
-_BLOCK_CHUNKS = 512
 # How many of the requests that send bytes at a time may be those of one user.
 _SHARE_OF_A_USER = 1 / 8
 
@@ -354,23 +350,13 @@ class UploadService:
     ) -> None:
         room = row.size - received.offset
         hasher = received.checksum.hasher if received.checksum else None
-        block: list[bytes] = []
-        block_size = 0
-        try:
-            async for chunk in received.chunks:
-                room -= len(chunk)
-                if room < 0:
-                    raise UploadTooLongError
-                block.append(chunk)
-                block_size += len(chunk)
-                if block_size >= _BLOCK_BYTES or len(block) >= _BLOCK_CHUNKS:
-                    full, block, block_size = block, [], 0
-                    await file.append(full, hasher)
-                if self._draining:
-                    raise UploadInterruptedError
-        finally:
-            if block:
-                await file.append(block, hasher)
+        async for chunk in received.chunks:
+            room -= len(chunk)
+            if room < 0:
+                raise UploadTooLongError
+            await file.append(chunk, hasher)
+            if self._draining:
+                raise UploadInterruptedError
 
     async def _complete(self, user: User, row: UploadRow, file: LockedUpload) -> Upload:
         """Complete an upload whose bytes have all arrived, or delete it because of its type."""

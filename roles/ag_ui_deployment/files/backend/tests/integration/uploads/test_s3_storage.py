@@ -210,13 +210,13 @@ async def test_request_that_lost_the_lock_changes_nothing(
     path = await carol.begun(len(CONTENT))
     upload_id = UUID(id_of(path))
     async with storage_of(instances[0]).locked(upload_id) as late:
-        await late.append([b"x" * 1_000], None)
+        await late.append(b"x" * 1_000, None)
         await environment.query("UPDATE s3_uploads SET writer_until = now() - interval '1 second'")
         assert (await carol.at(instances[1]).send(path, 0, CONTENT[:MIDDLE])).status_code == 204
         with pytest.raises(UploadLockedError):
             await late.sync()
         with pytest.raises(UploadLockedError):
-            await late.append([b"x" * PART], None)
+            await late.append(b"x" * PART, None)
     assert await carol.offset(path) == MIDDLE
 
 
@@ -227,12 +227,13 @@ async def test_part_that_was_replaced_does_not_become_part_of_a_document(
     upload_id = UUID(id_of(path))
     await carol.send(path, 0, CONTENT[:MIDDLE])
     async with storage_of(instances[0]).locked(upload_id) as late:
+        await late.append(b"x", None)
         await environment.query("UPDATE s3_uploads SET writer_until = now() - interval '1 second'")
         sent = await carol.at(instances[1]).send(path, MIDDLE, CONTENT[MIDDLE:-1])
         assert sent.status_code == 204
         with pytest.raises(UploadLockedError):
             # It overwrites the second part before it finds out that it has lost the lock.
-            await late.append([b"x" * PART], None)
+            await late.append(b"x" * PART, None)
     sent = await carol.send(path, len(CONTENT) - 1, CONTENT[-1:])
     check_problem(sent, 503, "upload-storage-unavailable")
     assert (await carol.get("/api/uploads"))["items"][0]["status"] == "uploading"

@@ -2,9 +2,13 @@
 
 import asyncio
 import errno
+import fcntl
+import os
 import threading
 from collections.abc import AsyncIterator
+from hashlib import sha256
 from pathlib import Path
+from random import Random
 from uuid import uuid4
 
 import pytest
@@ -17,6 +21,8 @@ from src.services.uploads.errors import (
     UploadsFullError,
     UploadStorageError,
 )
+
+MEBIBYTE = 1024 * 1024
 
 
 @pytest.fixture
@@ -60,7 +66,8 @@ async def test_lock_excludes_other_instances_until_it_is_released(
     upload_id = uuid4()
     await storage.create(AsyncSession(), upload_id)
     async with storage.locked(upload_id) as file:
-        await file.append([b"a", b"", b"bc"], None)
+        await file.append(b"abc", None)
+        await file.sync()
         with pytest.raises(UploadLockedError):
             async with other.locked(upload_id):
                 pass
@@ -105,3 +112,44 @@ async def test_final_name_is_given_once(
     assert [path.name for path in tmp_path.iterdir()] == [f"{upload_id}.md"]  # noqa: ASYNC240 - a local directory
     await storage.remove(upload_id)
     assert not await other.publish(upload_id, "markdown")
+
+
+@pytest.mark.parametrize("has_direct_writes", [True, False])
+async def test_bytes_in_pieces_of_any_size_are_kept_in_order(
+    storage: DirectoryStorage,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    has_direct_writes: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """Also on file systems that refuse writes past the page cache."""
+    pwrite = os.pwrite
+
+    def refuse_direct(file: int, content: bytes, offset: int) -> int:
+        if fcntl.fcntl(file, fcntl.F_GETFL) & os.O_DIRECT:
+            raise OSError(errno.EINVAL, "as the file system says")
+        return pwrite(file, content, offset)
+
+    if not has_direct_writes:
+        monkeypatch.setattr(os, "pwrite", refuse_direct)
+    upload_id = uuid4()
+    await storage.create(AsyncSession(), upload_id)
+    expected = b""
+    random = Random(7)
+    for sizes in ((100,), (MEBIBYTE - 100, MEBIBYTE, 1), (3 * MEBIBYTE,), (1_500_000, 0, 700_000)):
+        async with storage.locked(upload_id) as file:
+            assert await file.size() == len(expected)
+            hasher, before = sha256(expected), len(expected)
+            for size in sizes:
+                content = random.randbytes(size)
+                expected += content
+                await file.append(content[:7], hasher)
+                await file.append(content[7:], hasher)
+            await file.sync()
+            assert hasher.digest() == sha256(expected).digest()
+            assert (tmp_path / f"{upload_id}.part").read_bytes() == expected
+            await file.append(b"x" * 2_000_000, None)
+            await file.truncate(before)
+            await file.append(expected[before:], None)
+            await file.sync()
+    assert (tmp_path / f"{upload_id}.part").read_bytes() == expected
+    assert await storage.sizes([upload_id]) == {upload_id: len(expected)}
