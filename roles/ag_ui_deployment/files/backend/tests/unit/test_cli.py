@@ -8,7 +8,18 @@ import pytest
 from src import cli
 from tests.support.cli import BACKEND
 
-_COMMANDS = "serve migrate users second-factors workspaces audit settings stream openapi permissions".split()
+_COMMANDS = [
+    "serve",
+    "migrate",
+    "users",
+    "second-factors",
+    "workspaces",
+    "audit",
+    "settings",
+    "stream",
+    "openapi",
+    "permissions",
+]
 
 
 def test_help_names_all_commands(capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,7 +47,9 @@ class StreamRegistry:
         self._recent: OrderedDict[AccessChange, float] = OrderedDict()
         self._outdated: set[object] = set()
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
+        """Number of open streams."""
         return len(self._streams)
 
     @contextmanager

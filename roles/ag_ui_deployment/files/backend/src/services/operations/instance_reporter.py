@@ -99,7 +99,7 @@ class InstanceReporter(BackgroundTask):
                 name: check.detail for name, check in health.checks.items() if check.status != "ok"
             },
             not_ready=await self._readiness.not_ready_reason(),
-            open_streams=len(self._streams),
+            open_streams=self._streams.count,
             agent_runs=len(self._runs),
             resident_bytes=_resident_bytes(),
         )
