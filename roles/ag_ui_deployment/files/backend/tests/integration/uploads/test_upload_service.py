@@ -146,7 +146,8 @@ async def test_upload_is_interrupted_when_the_instance_stops(
 
     problem = check_problem(await carol.send(path, 0, chunks()), 503, "upload-interrupted")
     assert "HEAD" in problem["detail"]
-    assert await carol.at(instances[1]).offset(path) >= 2_000_000
+    # The first bytes may still have been on their way.
+    assert await carol.at(instances[1]).offset(path) >= 1_000_000
 
 
 async def test_request_without_bytes_ends(
