@@ -57,6 +57,7 @@ class Host(ProxyHost):
                 "nginx": version(),
                 "certificate": CERTIFICATE if (self.folder / "tls/server.crt").exists() else [],
                 "running": [],
+                "existing": [],
             },
             "__ag_ui_generated": {"values": {"proxy_key": PROXY_KEY}},
             "__ag_ui_config_dir": str(self.folder),
