@@ -54,6 +54,12 @@ class TestMigrate:
             "",
         )
         assert await run(env, "users", "list") == (0, "", "")
+        lacking = await environment.query(
+            "SELECT tablename FROM pg_tables WHERE schemaname = 'public' "
+            "AND NOT has_table_privilege($1, to_regclass(tablename), 'SELECT')",
+            urlsplit(environment.database_url).username,
+        )
+        assert lacking == []
         code, out, error = await run(env, *arguments, stdin="wrong\n")
         assert (code, out) == (4, "")
         assert "password authentication failed" in error
