@@ -22,12 +22,14 @@ from bench.parts.api import measure_api
 from bench.parts.audit import measure_audit
 from bench.parts.backup import measure_backup
 from bench.parts.common import Bench
+from bench.parts.console import measure_console
 from bench.parts.full import measure_full_speed
 from bench.parts.idle import measure_idle
 from bench.parts.paced import measure_paced
 from bench.parts.scale import measure_scale
 from bench.parts.store import measure_store
 from bench.parts.tls import measure_tls
+from bench.parts.uploads import measure_uploads
 from bench.processes import BenchError
 from bench.servers import postgres_server, redis_server
 from bench.site import Site
@@ -48,6 +50,8 @@ PARTS: dict[str, Callable[[Bench], list[Report]]] = {
     "agent": measure_agent,
     "audit": measure_audit,
     "backup": measure_backup,
+    "console": measure_console,
+    "uploads": measure_uploads,
 }
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _INTERRUPTED = 130

@@ -73,14 +73,20 @@ def ours(site: Site, instances: int = 1, program: Sequence[str] = SERVE) -> Iter
 @contextlib.contextmanager
 def ours_behind_tls(site: Site) -> Iterator[Baseline]:
     """Start an instance behind nginx, with the configuration that the role would write for it."""
-    with ours(site) as direct:
-        port = free_port()
-        folder = site.folder / f"proxy-{port}"
-        folder.mkdir()
-        write_configuration(folder, port, direct.ports[0])
-        with _nginx(site, "nginx", folder, port) as process:
-            servers = (*direct.servers, process)
-            yield replace(direct, name=BEHIND_TLS, ports=(port,), servers=servers, tls=True)
+    with ours(site) as direct, nginx_before(site, direct.ports[0]) as (process, port):
+        servers = (*direct.servers, process)
+        yield replace(direct, name=BEHIND_TLS, ports=(port,), servers=servers, tls=True)
+
+
+@contextlib.contextmanager
+def nginx_before(site: Site, instance: int) -> Iterator[tuple[Process, int]]:
+    """Start nginx with TLS in front of the port of an instance; yield it with its own port."""
+    port = free_port()
+    folder = site.folder / f"proxy-{port}"
+    folder.mkdir()
+    write_configuration(folder, port, instance)
+    with _nginx(site, "nginx", folder, port) as process:
+        yield process, port
 
 
 @contextlib.contextmanager

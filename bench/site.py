@@ -27,7 +27,6 @@ HELLO = json.dumps({"bench_hello": True})
 
 SERVE = ("-m", "src.cli", "serve")
 _TEMPLATE = "template_bench"
-_EMAIL = "bench@example.org"
 
 
 @dataclass
@@ -37,7 +36,9 @@ class Site:
     folder: Path
     redis: RedisServer
     postgres: PostgresServer
-    _password: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+    # Of the administrator.
+    email: str = "bench@example.org"
+    password: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     _secret: str = field(default_factory=lambda: secrets.token_urlsafe(48))
     _runs: int = 0
 
@@ -46,7 +47,7 @@ class Site:
         self.postgres.query("postgres", f"CREATE DATABASE {_TEMPLATE}")
         environment = self._environment(_TEMPLATE, "none")
         self._cli(environment, "migrate")
-        self._cli(environment, "users", "add", _EMAIL, "--role", "admin", text=self._password)
+        self._cli(environment, "users", "add", self.email, "--role", "admin", text=self.password)
 
     @contextlib.contextmanager
     def new_run(self) -> Iterator[str]:
@@ -107,9 +108,11 @@ class Site:
         ) as process:
             yield process, port
 
-    def token(self, port: int, email: str = _EMAIL) -> str:
+    def token(self, port: int, email: str | None = None) -> str:
         """Log in at the instance; return an access token."""
-        form = urllib.parse.urlencode({"username": email, "password": self._password}).encode()
+        form = urllib.parse.urlencode(
+            {"username": email or self.email, "password": self.password}
+        ).encode()
         url = f"http://127.0.0.1:{port}/auth/token"
         with urllib.request.urlopen(url, form, timeout=30) as answer:
             token: str = json.load(answer)["access_token"]

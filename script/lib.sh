@@ -38,8 +38,7 @@ AG_UI_BUILD_INDEX_URL=${AG_UI_BUILD_INDEX_URL:-$(site_index)}
 [[ -z $AG_UI_BUILD_INDEX_URL ]] || export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$AG_UI_BUILD_INDEX_URL}
 
 export PATH="$venv/bin:$PATH" PYTHONPYCACHEPREFIX="$top/.cache/bytecode" ANSIBLE_CONFIG="$top/ansible.cfg"
-# Without cached bytecode each run of Ansible, and the process of each task, compiles Ansible's modules again.
-unset PYTHONPATH VIRTUAL_ENV PYTHONDONTWRITEBYTECODE
+unset PYTHONPATH VIRTUAL_ENV
 
 say() { printf '%s\n' "$*"; }
 

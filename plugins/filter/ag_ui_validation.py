@@ -120,7 +120,8 @@ def _check_items(variable: Variable, rule: Rule) -> str | None:
 
 
 def _check_range(variable: Variable, rule: Rule) -> str | None:
-    if rule["min"] <= int(variable.value) <= rule["max"]:
+    # A template can make text of a bound.
+    if int(rule["min"]) <= int(variable.value) <= int(rule["max"]):
         return None
     return (
         f"{variable.name} is {variable.value}: it must lie between {rule['min']} and {rule['max']}. "

@@ -29,7 +29,9 @@ options:
     type: path
     required: true
   exclude:
-    description: Glob patterns of file and directory names to leave out.
+    description:
+      - Glob patterns of file and directory names to leave out.
+      - A pattern that begins with a slash is compared with the path in O(path) instead of the name.
     type: list
     elements: str
     default: []
@@ -81,19 +83,24 @@ def context_files(root: Path, exclude: list[str]) -> list[Path]:
 
     Args:
         root: Directory of the Dockerfile.
-        exclude: Glob patterns for names of files and directories to leave out.
+        exclude: Glob patterns for names of files and directories to leave out, or for paths below `root`
+            if they begin with a slash.
 
     Returns:
         Paths that begin with `root`.
     """
 
-    def is_included(name: str) -> bool:
-        return not any(fnmatch.fnmatch(name, pattern) for pattern in exclude)
+    def is_included(path: Path) -> bool:
+        from_root = f"/{path.relative_to(root).as_posix()}"
+        return not any(
+            fnmatch.fnmatch(from_root if pattern.startswith("/") else path.name, pattern)
+            for pattern in exclude
+        )
 
     paths = []
     for directory, directories, files in os.walk(root):
-        directories[:] = sorted(filter(is_included, directories))
-        paths += [Path(directory, name) for name in sorted(filter(is_included, files))]
+        directories[:] = sorted(name for name in directories if is_included(Path(directory, name)))
+        paths += filter(is_included, (Path(directory, name) for name in sorted(files)))
     return paths
 
 
@@ -102,7 +109,7 @@ def read_context(root: Path, exclude: list[str], ca_bundle: str | None) -> list[
 
     Args:
         root: Directory of the Dockerfile.
-        exclude: Glob patterns for names of files and directories to leave out.
+        exclude: Glob patterns as for `context_files`.
         ca_bundle: File to add as `ca-bundle.crt`, if any.
     """
     files = []

@@ -13,6 +13,9 @@ has_rights() { ((EUID == 0)) || sudo -n true 2>/dev/null; }
 
 is_debian() { [[ $(. /etc/os-release && say "$ID") == debian ]]; }
 
+# Prints the package of Chromium.
+browser_package() { if is_debian; then say chromium; else say chromium-browser; fi; }
+
 is_installed() {
   [[ $(dpkg-query --show --showformat='${db:Status-Status}' "$1" 2>/dev/null) == installed ]]
 }

@@ -96,6 +96,9 @@ def test_settings_of_the_role_are_reserved(environments: Path, tmp_path: Path) -
     previous |= {"DATABASE_PREVIOUS_PASSWORD", "JWT_PREVIOUS_SECRETS", "METRICS_PREVIOUS_TOKENS"}
     only_if_given = {"DATABASE_CA", "LITELLM_API_KEY", "REDIS_CA"} | previous
     only_if_given |= {"REDIS_SENTINEL_PASSWORD", "REDIS_SENTINEL_USER"}
+    only_if_given |= {"UPLOADS_DIRECTORY", "UPLOADS_TOOL_PATH", "UPLOADS_S3_TARGET"}
+    only_if_given |= {"UPLOADS_S3_ACCESS_KEY_ID", "UPLOADS_S3_SECRET_ACCESS_KEY"}
+    only_if_given |= {"UPLOADS_S3_CA", "UPLOADS_S3_ENDPOINT"}
     assert sorted(reserved) == sorted(written | of_the_unit | only_if_given)
 
 

@@ -73,6 +73,7 @@ def host(tmp_path: Path) -> Host:
 
 
 def test_uninstall_removes_files_of_a_former_role_version(host: Host) -> None:
+    (host.folder / "state/frontend/0123456789abcdef").mkdir(parents=True)
     run = host.run("uninstall", ag_ui_uninstall=True)
     assert run.code == 0, run.output
     assert host.files("systemd", "control") == set()

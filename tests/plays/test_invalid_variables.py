@@ -61,11 +61,23 @@ def invalid_values(tmp_path_factory: pytest.TempPathFactory) -> Run:
         "ag_ui_server_name": "not a name",
         "ag_ui_memory_limit": "much",
         "ag_ui_trusted_proxies": ["192.0.2.1", "10.0.0.0/8", "2001:db8::/32", *INVALID_NETWORKS],
+        "ag_ui_metrics_allowed_addresses": ["192.0.2.1", "2001:db8::/32", *INVALID_NETWORKS],
         "ag_ui_cors_origins": ["https://a.example", "http://[::1]:3001", *INVALID_ORIGINS],
         "ag_ui_acme_email": "operator",
         "ag_ui_acme_directory": "http://acme.example/directory",
         "ag_ui_tls_mode": "acme",
         "ag_ui_acme_ca": "/nonexistent/ca.pem",
+        "ag_ui_uploads_directory": "/srv",
+        "ag_ui_uploads_tool_path": "/mnt/../etc",
+        "ag_ui_uploads_group": "Tools server",
+        "ag_ui_uploads_s3_target": "s3://documents",
+        "ag_ui_uploads_s3_endpoint": "minio:9000",
+        "ag_ui_uploads_s3_region": "eu central",
+        "ag_ui_uploads_s3_access_key_id": "",
+        "ag_ui_uploads_s3_ca": "/nonexistent/s3.pem",
+        "ag_ui_upload_max_bytes": 0,
+        "ag_ui_frontend_source": "https://hx-web-server:3000/app",
+        "ag_ui_frontend_content_security_policy": "default-src 'self' \"x\"",
         "ag_ui_uid": 0,
         "ag_ui_worker_connections": 5,
         "ag_ui_base_image_archive": "/nonexistent/base.tar",
@@ -89,10 +101,23 @@ def invalid_values(tmp_path_factory: pytest.TempPathFactory) -> Run:
         "ag_ui_server_name is",
         "ag_ui_memory_limit is",
         f"ag_ui_trusted_proxies has {quoted(INVALID_NETWORKS)}: it must be a list of IP addresses, or networks",
+        f"ag_ui_metrics_allowed_addresses has {quoted(INVALID_NETWORKS)}: it must be a list of IP addresses, or networks",
         f"ag_ui_cors_origins has {quoted(INVALID_ORIGINS)}: it must be a list of origins, https://host or",
         "ag_ui_acme_email is",
         'ag_ui_acme_directory is "http://acme.example/directory": it must be an address that begins with https://',
         "ag_ui_acme_ca: there is no file /nonexistent/ca.pem on the controller",
+        'ag_ui_uploads_directory is "/srv": it must be an absolute path of at least two levels',
+        'ag_ui_uploads_tool_path is "/mnt/../etc": it must be an absolute path without spaces or empty',
+        'ag_ui_uploads_group is "Tools server": it must be the name of a group or empty',
+        "ag_ui_upload_max_bytes is 0: it must lie between 1 and 5368709120",
+        'ag_ui_uploads_s3_target is "s3://documents": it must be s3://bucket or s3://bucket/prefix, or empty, and empty while',
+        'ag_ui_uploads_s3_endpoint is "minio:9000": it must be an address that begins with http:// or https://, or empty',
+        'ag_ui_uploads_s3_region is "eu central": it must be the name of a region',
+        "ag_ui_uploads_s3_access_key_id is missing: it must be the id of an access key",
+        "ag_ui_uploads_s3_secret_access_key is missing: it must have at least 8",
+        "ag_ui_uploads_s3_ca: there is no file /nonexistent/s3.pem on the controller",
+        'ag_ui_frontend_source is "https://hx-web-server:3000/app": it must be the path of a directory or of an archive',
+        "ag_ui_frontend_content_security_policy is",
         "ag_ui_uid is 0: it must lie between 1 and",
         "ag_ui_worker_connections is 5: it must lie between 512 and",
         "ag_ui_base_image_archive: there is no file /nonexistent/base.tar on the controller",
@@ -212,6 +237,21 @@ def test_variable_required_by_a_choice_is_named(
     tmp_path: Path, wrong: dict[str, Any], words: str
 ) -> None:
     assert_refused(play(tmp_path, REQUIRED_VARIABLES | wrong), words)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("dist", "dist has no index.html with content at its top"),
+        ("missing", "there is no directory or archive"),
+        ("hx-web-server:3000", "an address begins with http:// or https://"),
+    ],
+)
+def test_unusable_frontend_is_refused(tmp_path: Path, source: str, words: str) -> None:
+    (tmp_path / "dist").mkdir()
+    wrong = {"ag_ui_frontend_source": str(tmp_path / source)}
+    done = play(tmp_path, REQUIRED_VARIABLES | wrong)
+    assert_refused(done, "Nothing was changed. ag_ui_frontend_source: ", words)
 
 
 def test_damaged_archive_is_refused(tmp_path: Path) -> None:

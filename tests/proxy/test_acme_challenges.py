@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.nginx import Nginx, free_port, make_certificate, make_folders, render_site
+from tests.support.nginx import (
+    Nginx,
+    allow_reading,
+    free_port,
+    make_certificate,
+    make_folders,
+    render_site,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,10 +28,7 @@ def start(folder: Path, http: int, peers: list[int]) -> Nginx:
     """Prepare the proxy of a host with other hosts on these ports."""
     make_folders(folder)
     make_certificate(folder / "tls", NAME)
-    configuration = folder / "nginx.conf"
-    if os.geteuid() == 0:
-        # The folders of pytest are private.
-        configuration.write_text(f"user root;\n{configuration.read_text()}")
+    allow_reading(folder)
     variables = {
         "ag_ui_server_name": NAME,
         "ag_ui_tls_mode": "acme",

@@ -57,6 +57,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Nginx, int]
         ("/api/jobs", "application/json", True),
         ("/admin/users", "application/json", True),
         ("/api/query", "application/problem+json", True),
+        ("/console/", "text/html; charset=utf-8", True),
+        ("/console/assets/app.js", "text/javascript; charset=utf-8", True),
+        ("/docs/swagger-ui.css", "text/css; charset=utf-8", True),
         # Compression would buffer frames until a block is full.
         ("/events", "text/event-stream; charset=utf-8", False),
         ("/agent", "text/event-stream; charset=utf-8", False),
@@ -68,7 +71,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Nginx, int]
         ("/admin/users/1b4e28ba-2fa1-41d2-883f-0016d3cca427/reset-link", "application/json", False),
     ],
 )
-def test_json_without_secrets_is_compressed(
+def test_only_responses_without_secrets_are_compressed(
     site: tuple[Nginx, int], path: str, media_type: str, *, compressed: bool
 ) -> None:
     nginx, port = site

@@ -90,7 +90,13 @@ def site(started: Site) -> Iterator[Site]:
     "accept", ["*/*", "application/json", "text/event-stream", f"application/json,{BROWSER}", ""]
 )
 @pytest.mark.parametrize(
-    ("method", "path"), [("GET", "/events"), ("POST", "/auth/login"), ("GET", "/healthy")]
+    ("method", "path"),
+    [
+        ("GET", "/events"),
+        ("POST", "/auth/login"),
+        ("GET", "/healthy"),
+        ("GET", "/console/assets/app.js"),
+    ],
 )
 def test_request_gets_a_problem_document(site: Site, accept: str, method: str, path: str) -> None:
     answer = site.ask(path, accept, method)
@@ -106,9 +112,11 @@ def test_request_gets_a_problem_document(site: Site, accept: str, method: str, p
     assert "Retry-After" in answer.headers["access-control-expose-headers"]
 
 
-@pytest.mark.parametrize("accept", [BROWSER, "TEXT/HTML"])
-def test_browser_gets_a_page(site: Site, accept: str) -> None:
-    answer = site.ask("/docs", accept)
+@pytest.mark.parametrize(
+    ("path", "accept"), [("/docs", BROWSER), ("/docs", "TEXT/HTML"), ("/console/jobs", BROWSER)]
+)
+def test_browser_gets_a_page(site: Site, path: str, accept: str) -> None:
+    answer = site.ask(path, accept)
     assert answer.status == 503
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert b"<h1>Maintenance</h1>" in answer.body

@@ -162,9 +162,13 @@ def test_allowed_origin_can_read_the_problem_document(site: Site, name: str, ori
     assert headers["access-control-allow-origin"] == origin
     assert headers["access-control-allow-credentials"] == "true"
     exposed = headers["access-control-expose-headers"].split(", ")
-    assert {"X-Request-ID", "Location", "Retry-After", "RateLimit", "RateLimit-Policy"} == {
-        *exposed
+    own = {"X-Request-ID", "Location", "Retry-After", "RateLimit", "RateLimit-Policy"}
+    of_uploads = {
+        f"Tus-{name}"
+        for name in ("Resumable", "Version", "Extension", "Max-Size", "Checksum-Algorithm")
     }
+    of_uploads |= {f"Upload-{name}" for name in ("Offset", "Length", "Metadata", "Expires")}
+    assert own | of_uploads == {*exposed}
     assert headers["vary"] == "Origin"
 
 

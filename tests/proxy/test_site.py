@@ -28,7 +28,7 @@ def limit_key(address: IPv4Address | IPv6Address) -> bytes:
 
 def test_every_limit_uses_the_client_network() -> None:
     zones = re.findall(r"^limit_(?:req|conn)_zone (\S+) ", SITE, flags=re.MULTILINE)
-    assert zones == ["$ag_ui_client_network"] * 4
+    assert zones == ["$ag_ui_client_network"] * 5
 
 
 @pytest.mark.parametrize(

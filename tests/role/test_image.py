@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import tarfile
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,8 @@ import pytest
 
 from tests.support.ansible_module import run_module
 from tests.support.metadata import backend_version
-from tests.support.role_templates import inventory, render
+from tests.support.role_templates import ROLE, inventory, render
+from tests.support.role_variables import role_variables
 from tests.support.site_playbook import REQUIRED_VARIABLES
 
 if TYPE_CHECKING:
@@ -27,6 +29,37 @@ def test_build_gets_the_version_of_the_backend(tmp_path: Path) -> None:
     render(folder, str(template), inventory({"alone": {"alone-1": {}}}, REQUIRED_VARIABLES))
     arguments = json.loads((folder / "alone-1").read_text())
     assert arguments["VERSION"] == backend_version()
+
+
+def packed(root: Path, dest: Path) -> set[str]:
+    """Return the names of the files that the build gets of a directory."""
+    exclude = role_variables(ROLE)["__ag_ui_context_exclude"]
+    arguments = {"path": str(root), "exclude": exclude, "dest": str(dest / "context.tar.gz")}
+    run_module("ag_ui_build_context", arguments, dest, {})
+    with tarfile.open(dest / "context.tar.gz") as archive:
+        return set(archive.getnames())
+
+
+def test_build_gets_the_built_console_and_not_its_source(tmp_path: Path) -> None:
+    root = tmp_path / "backend"
+    built = {"Dockerfile", "src/console/a.py", "static/console/index.html", "static/console/a.js"}
+    for name in built | {"console/src/main.ts", "console/index.html", "console/node_modules/a.js"}:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    assert packed(root, tmp_path) == built
+
+
+def test_build_gets_what_the_dockerfile_copies(tmp_path: Path) -> None:
+    root = ROLE / "files/backend"
+    names = packed(root, tmp_path)
+    copied = re.findall(
+        r"^COPY (?!--from)(\S+) \./", (root / "Dockerfile").read_text(), re.MULTILINE
+    )
+    assert {"src", "static"} <= set(copied)
+    allowed = set((root / ".dockerignore").read_text().split())
+    for path in copied:
+        assert any(name == path or name.startswith(f"{path}/") for name in names), path
+        assert f"!{path}" in allowed
 
 
 DIGEST = "9f" * 32

@@ -1,4 +1,4 @@
-"""The alarms in docs/operations.md have every event of the log and the metrics that exist."""
+"""The alarms in docs/operations.md have every event of the log and the rules of Prometheus."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ import ast
 import re
 from typing import TYPE_CHECKING
 
+import yaml  # type: ignore[import-untyped]
+
+from tests.support.pages import section
 from tests.support.playbook import TOP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SOURCES = sorted(TOP.glob("roles/ag_ui_deployment/files/backend/src/**/*.py"))
-BACKUP_METRICS = TOP / "roles/ag_ui_deployment/files/host/ag_ui_backup/status.py"
+RULES = TOP / "roles/ag_ui_deployment/files/observability/alert-rules.yml"
+# Name, expression, minutes, severity and remedy of an alarm.
+ALARM = re.compile(
+    r"^\| `(AgUi\w+)` \| `([^`]+)`(?: for (\d+) minutes)? \| (\w+) \| [^|]+ \| (.+) \|$",
+    re.MULTILINE,
+)
 SEVERE = {"warning", "error", "exception", "critical"}
-
-
-def section(heading: str) -> str:
-    text = (TOP / "docs/operations.md").read_text(encoding="utf-8")
-    return text.partition(f"# {heading}\n")[2].partition("\n##")[0]
 
 
 def severe_events() -> Iterator[str]:
@@ -43,9 +46,21 @@ def test_every_warning_and_error_of_the_log_has_a_remedy() -> None:
     assert documented == set(severe_events())
 
 
-def test_metrics_of_alarms_exist() -> None:
-    metrics = TOP / "roles/ag_ui_deployment/files/backend/src/utils/metrics.py"
-    defined = metrics.read_text(encoding="utf-8") + BACKUP_METRICS.read_text(encoding="utf-8")
-    named = set(re.findall(r"\bag_ui_[a-z_]+", section("Alarms")))
-    assert named
-    assert {name for name in named if name.removesuffix("_bucket") not in defined} == set()
+def test_table_of_alarms_has_the_rules() -> None:
+    """The runbook of a rule is the section that its remedy refers to, or else the table."""
+    documented = []
+    for name, expression, minutes, severity, remedy in ALARM.findall(section("Alarms")):
+        link = re.search(r"\]\(#([\w-]+)\)", remedy)
+        runbook = f"docs/operations.md#{link[1] if link else 'alarms'}"
+        documented.append((name, expression, minutes and f"{minutes}m", severity, runbook))
+    [group] = yaml.safe_load(RULES.read_text())["groups"]
+    assert documented == [
+        (
+            rule["alert"],
+            rule["expr"],
+            rule.get("for", ""),
+            rule["labels"]["severity"],
+            rule["annotations"]["runbook"],
+        )
+        for rule in group["rules"]
+    ]

@@ -21,14 +21,27 @@ if TYPE_CHECKING:
 RELEASE = f"/etc/ag-ui/releases/{RUNTIME_FACTS['__ag_ui_release']}"
 
 
-@pytest.fixture(scope="module")
-def unit(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """Return the words of each line of the unit by its name."""
-    hosts = inventory({"alone": {"alone-1": {}}}, REQUIRED_VARIABLES)
-    folder = render(tmp_path_factory.mktemp("unit"), "ag-ui-backend@.service.j2", hosts)
-    text = (folder / "alone-1").read_text().replace("\\\n", " ")
+def words_of(folder: Path, name: str) -> dict[str, list[str]]:
+    """Return the words of each line of a host's unit by its name."""
+    text = (folder / name).read_text().replace("\\\n", " ")
     lines = [line for line in text.splitlines() if "=" in line and not line.startswith("#")]
     return {name: shlex.split(value) for name, _, value in (line.partition("=") for line in lines)}
+
+
+@pytest.fixture(scope="module")
+def units(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the unit of each host."""
+    hosts = {"alone-1": {}, "uploading-1": {"ag_ui_uploads_directory": "/srv/ag-ui/uploads"}}
+    sites = inventory(
+        {name: {name: variables} for name, variables in hosts.items()}, REQUIRED_VARIABLES
+    )
+    return render(tmp_path_factory.mktemp("unit"), "ag-ui-backend@.service.j2", sites)
+
+
+@pytest.fixture(scope="module")
+def unit(units: Path) -> dict[str, list[str]]:
+    """Return the words of each line of the unit by its name."""
+    return words_of(units, "alone-1")
 
 
 @pytest.mark.parametrize(
@@ -61,6 +74,12 @@ def test_container_mounts_only_its_environment(
     assert not [
         word for word in words if word.startswith(("--privileged", "--cap-add", "--device"))
     ]
+
+
+def test_container_mounts_the_directory_of_uploads(units: Path) -> None:
+    words = words_of(units, "uploading-1")["ExecStart"]
+    mounts = [word for word in words if word.startswith("--volume")]
+    assert mounts[1:] == ["--volume=/srv/ag-ui/uploads:/srv/ag-ui/uploads:rw"]
 
 
 def test_unit_uses_the_files_of_its_release(unit: dict[str, list[str]]) -> None:

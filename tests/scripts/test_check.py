@@ -40,6 +40,16 @@ def test_one_part_fails(prepared: Checkout) -> None:
     assert "failed: yamllint" in done.stderr
 
 
+def test_packages_of_the_console_are_installed_before_its_parts_run(prepared: Checkout) -> None:
+    prepared.replace_script("bootstrap", 'echo "bootstrap $*" >>calls')
+    prepared.replace_script("console", 'echo "console $*" >>calls')
+    assert prepared.run("script/check", "ruff").returncode == 0
+    assert prepared.run("script/check", "console", "console-build").returncode == 0
+    calls = (prepared.path / "calls").read_text().splitlines()
+    assert calls[:3] == ["bootstrap tools"] * 2 + ["bootstrap console"]
+    assert sorted(calls[3:]) == ["console --check", "console test"]
+
+
 def test_shellcheck_sees_every_shell_script(prepared: Checkout) -> None:
     shutil.copytree(REPOSITORY / ".ci", prepared.path / ".ci")
     prepared.stub("shellcheck", 'printf "checked %s\\n" "$@"; exit 1')

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.scripts.conftest import REPOSITORY
+from tests.support.pages import anchors, prose
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,18 +23,6 @@ PAGES = sorted(
 )
 # In lines.
 README_MAX = 120
-
-
-def prose(page: Path) -> str:
-    """Return the page's text without code blocks."""
-    return re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
-
-
-@cache
-def anchors(page: Path) -> frozenset[str]:
-    """Return the anchors that GitHub generates for the headings."""
-    headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
-    return frozenset(re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
@@ -52,7 +40,7 @@ def test_links_refer_to_existing_files_and_headings(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_named_modules_exist(page: Path) -> None:
     backend = REPOSITORY / "roles/ag_ui_deployment/files/backend"
-    for name in re.findall(r"`(src/[\w/]+(?:\.\w+)?/?)`", prose(page)):
+    for name in re.findall(r"`((?:console/)?src/[\w/-]+(?:\.\w+)?/?)`", prose(page)):
         assert (backend / name).exists(), name
 
 

@@ -27,6 +27,17 @@ def test_each_part_of_script_test_is_a_ci_job() -> None:
     assert "script/test ${{ matrix.part }}" in [step.get("run") for step in job["steps"]]
 
 
+def test_screenshots_of_the_browser_are_kept() -> None:
+    job = loaded(".github/workflows/ci.yml")["jobs"]["test"]
+    [step] = [
+        step for step in job["steps"] if "screenshots" in step.get("with", {}).get("path", "")
+    ]
+    assert "always()" in step["if"]
+    # Where the tests put them.
+    folder_of = "roles/ag_ui_deployment/files/backend/tests/support/console.py"
+    assert step["with"]["path"].rstrip("/") in (REPOSITORY / folder_of).read_text()
+
+
 def test_each_part_of_script_check_is_a_hook() -> None:
     parts = words("check", r"^parts=\((.+)\)$")
     [repository] = loaded(".pre-commit-config.yaml")["repos"]

@@ -1,9 +1,10 @@
-"""A site without internet, with another site on its host: deployment, removal without a trace, and deployment again."""
+"""A site without internet, with a frontend, and another site on its host: deployment, removal without a trace, and again."""
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
 import ssl
 import subprocess
 from pathlib import Path
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from tests.support.playbook import Run
 
 RECORDS: Final = TOP / ".cache/molecule/sites"
+FRONTEND: Final = TOP / "molecule/sites/frontend"
+SCRIPT: Final = "/assets/index-DiwrgTda.js"
 RECORD_SCRIPT: Final = Path(__file__).with_name("host_record.py")
 INTRANET: Final = "intranet.example"
 INTRANET_PAGE: Final = b"the intranet\n"
@@ -74,6 +77,26 @@ def assert_intranet_is_served(site: Site) -> None:
 
 def assert_default_site_is_served(site: Site) -> None:
     assert b"Welcome to nginx" in page(site, "other.example")
+
+
+def assert_frontend_is_served(site: Site) -> None:
+    """Assert that the site has the files of the frontend, and the backend its own paths."""
+    for path, name, cached in (
+        ("/", "/index.html", "no-cache"),
+        ("/jobs/1", "/index.html", "no-cache"),
+        (SCRIPT, SCRIPT, "public, max-age=31536000, immutable"),
+    ):
+        answer = request(site.proxy, "GET", path)
+        assert (answer.status, answer.headers["cache-control"]) == (200, cached), path
+        assert answer.body == Path(f"{FRONTEND}{name}").read_bytes(), path
+    own = {
+        "/health": 200,
+        "/console/": 200,
+        "/docs": 200,
+        "/api/jobs": 401,
+        "/assets/other.js": 404,
+    }
+    assert {path: request(site.proxy, "GET", path).status for path in own} == own
 
 
 def uninstall(inventory: str, **variables: bool) -> Run:
@@ -148,6 +171,10 @@ def test_image_is_that_of_the_release(site: Site) -> None:
         assert site.inspect(site.container(port))["Image"] == f"sha256:{digest}"
 
 
+def test_frontend_is_served_beside_the_backend(site: Site) -> None:
+    assert_frontend_is_served(site)
+
+
 def test_other_site_of_the_target_is_unchanged(site: Site) -> None:
     assert_intranet_is_served(site)
     before = json.loads((RECORDS / "before.json").read_text())["files"]
@@ -183,14 +210,18 @@ def test_uninstall_leaves_the_host_as_it_was(site: Site, inventory: str) -> None
 
 
 def test_site_can_be_deployed_again_beside_the_default_site(site: Site, inventory: str) -> None:
-    """With the variables that script/release has written, as its file says."""
+    """With the variables that script/release has written, as its file says, and an archive of the frontend."""
     # Otherwise the deployment is refused: nginx would use its site as the default server.
     available = "/etc/nginx/sites-available/intranet"
     site.dev.run("sed", "--in-place", "s/443 ssl;/443 ssl default_server;/", available)
     site.dev.systemctl("reload", "nginx")
     [variables] = (TOP / "dist").glob("*.yml")
     # The uninstall has removed the keys; what they signed and encrypted is still in the database.
-    further = {"ag_ui_default_server": False, "ag_ui_allow_key_loss": True}
+    further = {
+        "ag_ui_default_server": False,
+        "ag_ui_allow_key_loss": True,
+        "ag_ui_frontend_source": shutil.make_archive(f"{RECORDS}/frontend", "gztar", FRONTEND),
+    }
     done = run_playbook(
         *("--inventory", inventory, "--limit", "ag_ui", "--extra-vars", f"@{variables}"),
         *("--extra-vars", json.dumps(further), "site.yml"),
@@ -203,5 +234,6 @@ def test_site_can_be_deployed_again_beside_the_default_site(site: Site, inventor
         vars(site).pop(name, None)
     site.wait_until_healthy()
     assert site.admin().token
+    assert_frontend_is_served(site)
     assert_intranet_is_served(site)
     assert_default_site_is_served(site)

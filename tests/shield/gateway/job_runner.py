@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, cast
+from uuid import uuid4
 
 from tests.shield.gateway.marks import marks_in
 from tests.shield.jobs import Outcome, crawl_job, ingest_job
@@ -53,6 +55,7 @@ class Job:
     started_at: str | None = None
     completed_at: str | None = None
     error_message: str | None = None
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def job_id(self) -> str:
@@ -101,6 +104,14 @@ def _events(kind: str, arguments: Mapping[str, Any], marks: Mapping[str, str]) -
     )
 
 
+def _cancellation(job: Job, following: ShieldEvent) -> ShieldEvent:
+    """Return the event of a cancelled job in place of the one that would have followed."""
+    data = {"job_type": job.job_type, "status": "cancelled", "reason": "cancelled by the user"}
+    return replace(
+        following, type="job:cancelled", at=datetime.now(UTC), event_id=str(uuid4()), data=data
+    )
+
+
 def _at_speed(events: list[ShieldEvent], speed: float) -> list[ShieldEvent]:
     started_at = events[0].at
     return [replace(event, at=started_at + (event.at - started_at) / speed) for event in events]
@@ -137,7 +148,13 @@ class JobRunner:
         try:
             for event in job.events:
                 due = started_at + (event.at - job.events[0].at) / timedelta(seconds=1)
-                await asyncio.sleep(max(0.0, due - time.monotonic()))
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(job.cancelled.wait(), max(0.0, due - time.monotonic()))
+                if job.cancelled.is_set():
+                    ending = _cancellation(job, event)
+                    await asyncio.to_thread(publisher.publish, ending)
+                    job.apply(ending)
+                    break
                 if outcome != "silent":
                     await asyncio.to_thread(publisher.publish, event)
                 job.apply(event)

@@ -1,4 +1,4 @@
-"""The orchestrator: `POST /jobs` for the tools, `GET /jobs/{id}` and `GET /jobs?status=&limit=`."""
+"""The orchestrator: `POST /jobs` and `POST /jobs/{id}/cancel` for the tools, `GET /jobs/{id}`, `GET /jobs`."""
 
 from __future__ import annotations
 
@@ -46,6 +46,15 @@ class Orchestrator:
             return JSONResponse({"detail": "asked for by the job"}, int(status))
         return JSONResponse(job.as_json())
 
+    async def cancel(self, request: Request) -> JSONResponse:
+        job = self._runner.jobs.get(request.path_params["job_id"])
+        if job is None:
+            return JSONResponse({"detail": "unknown job_id"}, 404)
+        if job.completed_at is not None:
+            return JSONResponse({"detail": "the job has ended"}, 409)
+        job.cancelled.set()
+        return JSONResponse(job.as_json(), 202)
+
     async def jobs(self, request: Request) -> JSONResponse:
         status = request.query_params.get("status")
         limit = request.query_params.get("limit", str(LIMIT_DEFAULT))
@@ -66,6 +75,7 @@ class Orchestrator:
                 Route("/jobs", self.accept, methods=["POST"]),
                 Route("/jobs", self.jobs),
                 Route("/jobs/{job_id}", self.job),
+                Route("/jobs/{job_id}/cancel", self.cancel, methods=["POST"]),
                 Route("/health", self.health),
                 self._calls.route(),
             ],

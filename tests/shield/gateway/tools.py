@@ -1,4 +1,4 @@
-"""The MCP server with Shield's seven tools, over streamable HTTP."""
+"""The MCP server with Shield's seven tools and one that cancels jobs, over streamable HTTP."""
 
 from __future__ import annotations
 
@@ -101,6 +101,14 @@ class Tools:
         job: Answer = answer.raise_for_status().json()
         return job
 
+    async def cancel_job(self, job_id: str) -> Answer:
+        """Cancel a job that has not ended."""
+        answer = await self._orchestrator.post(f"/jobs/{job_id}/cancel")
+        if answer.is_client_error:
+            raise ToolError(answer.json()["detail"])
+        job: Answer = answer.raise_for_status().json()
+        return job
+
     async def health_check(self) -> Answer:
         """Whether the tools and the orchestrator behind them work."""
         try:
@@ -123,6 +131,7 @@ class Tools:
             self.qdrant_store,
             self.lightrag_query,
             self.get_job_status,
+            self.cancel_job,
             self.health_check,
         ]
 

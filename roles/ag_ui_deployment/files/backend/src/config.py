@@ -15,9 +15,12 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from src.setting_types import (
+    DOCUMENT_TYPES,
     CaCertificates,
     CaFile,
     DatabaseUrl,
+    Directory,
+    DocumentTypes,
     Endpoints,
     HeaderSecret,
     HeaderSecrets,
@@ -25,16 +28,21 @@ from src.setting_types import (
     Keys,
     Networks,
     NonEmptyStr,
+    OptionalSiteUrl,
     Origins,
     RateLimit,
     RateLimits,
     RedisUrl,
+    S3Target,
     ServiceUrl,
     SiteUrl,
     SmtpUrl,
     split_endpoint,
     split_list,
 )
+
+# The largest object that S3 copies, as completed uploads are to get their final name.
+S3_MAX_BYTES = 5 * 2**30
 
 
 class SettingsError(Exception):
@@ -232,6 +240,42 @@ class Settings(BaseSettings):
     BREAKER_SECONDS: PositiveFloat = 15
     """How long the circuit breaker stays open."""
 
+    UPLOADS_DIRECTORY: Directory = ""
+    """Directory of uploaded documents, which all instances of the site share, and no other site.
+    If it is empty and `UPLOADS_S3_TARGET` too, uploads are off."""
+    UPLOADS_S3_TARGET: S3Target = ""
+    """Bucket of uploaded documents in place of a directory, `s3://bucket` or `s3://bucket/prefix`, of
+    this site alone."""
+    UPLOADS_S3_ENDPOINT: OptionalSiteUrl = ""
+    """Address of the S3 server; if it is empty, that of Amazon for the region."""
+    UPLOADS_S3_REGION: NonEmptyStr = "us-east-1"
+    """Region of the bucket."""
+    UPLOADS_S3_ACCESS_KEY_ID: str = ""
+    """Id of the access key for the bucket; required with `UPLOADS_S3_TARGET`."""
+    UPLOADS_S3_SECRET_ACCESS_KEY: SecretStr | None = None
+    """Secret of the access key; required with `UPLOADS_S3_TARGET`."""
+    UPLOADS_S3_CA: CaCertificates = ""
+    """CA certificates (PEM) to verify the S3 server against, instead of the system's."""
+    UPLOADS_TOOL_PATH: Directory = ""
+    """The directory, or the prefix of the bucket, as a path at the tools' server; if it is empty, tools
+    get `UPLOADS_DIRECTORY` or `UPLOADS_S3_TARGET`."""
+    UPLOADS_TYPES: DocumentTypes = list(DOCUMENT_TYPES)
+    """Types of documents that are accepted, by their content: a JSON list, or separated by
+    commas."""
+    UPLOAD_MAX_BYTES: int = Field(default=2**30, ge=1, le=2**50)
+    """Size of one document; larger ones are answered 413. At most 5368709120 with
+    `UPLOADS_S3_TARGET`."""
+    UPLOADS_USER_MAX_BYTES: int = Field(default=5 * 2**30, ge=1, le=2**60)
+    """Size of all uploads of one user, as announced; more are answered 429."""
+    UPLOADS_PER_USER: PositiveInt = 100
+    """Uploads of one user; more are answered 429."""
+    UPLOADS_MAX_BYTES: int = Field(default=50 * 2**30, ge=1, le=2**60)
+    """Size of all uploads of all users, as announced; more are answered 507."""
+    UPLOADS_EXPIRE_HOURS: int = Field(default=24, ge=1, le=24 * 365)
+    """An unfinished upload is deleted after this time without new bytes."""
+    UPLOADS_KEPT_HOURS: int = Field(default=7 * 24, ge=1, le=24 * 3650)
+    """A complete upload is deleted after this time; its ingestion must have read it by then."""
+
     AGENT_MODEL: NonEmptyStr = "shield-agent"
     """Name of the agent's model in the configuration of the gateway."""
     AGENT_SYSTEM_PROMPT: str = ""
@@ -263,6 +307,9 @@ class Settings(BaseSettings):
     AGENT_RETENTION_DAYS: int = Field(default=90, ge=1, le=36_500)
     """Conversations without a new run for this time are deleted, and so are runs that ended before
     it and token counts of earlier days."""
+
+    TOOL_CALLS_RETENTION_DAYS: int = Field(default=30, ge=1, le=36_500)
+    """Older calls of tools are no longer listed."""
 
     EVENT_MAX_BYTES: int = Field(default=2 * 1024 * 1024, ge=1024)
     """Larger entries of the stream become dead letters."""
@@ -302,6 +349,21 @@ class Settings(BaseSettings):
     def _check_sentinel_user(self) -> Self:
         if self.REDIS_SENTINEL_USER and not self.REDIS_SENTINEL_PASSWORD:
             raise ValueError("REDIS_SENTINEL_USER: needs REDIS_SENTINEL_PASSWORD")
+        return self
+
+    @model_validator(mode="after")
+    def _check_s3_uploads(self) -> Self:
+        if not self.UPLOADS_S3_TARGET:
+            return self
+        if self.UPLOADS_DIRECTORY:
+            raise ValueError("UPLOADS_S3_TARGET: excludes UPLOADS_DIRECTORY; unset one of them")
+        for name in ("UPLOADS_S3_ACCESS_KEY_ID", "UPLOADS_S3_SECRET_ACCESS_KEY"):
+            if not getattr(self, name):
+                raise ValueError(f"{name}: is missing; UPLOADS_S3_TARGET needs an access key")
+        if self.UPLOAD_MAX_BYTES > S3_MAX_BYTES:
+            raise ValueError(
+                f"UPLOAD_MAX_BYTES: may be at most {S3_MAX_BYTES} with UPLOADS_S3_TARGET"
+            )
         return self
 
     @property

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any, TypedDict
 
@@ -23,17 +24,19 @@ from src.routers import (
     agent,
     api,
     auth,
+    console,
     docs,
     events,
     health,
     metrics,
     mfa,
     tools,
+    uploads,
 )
 from src.services.audit.journal import JOURNAL
 from src.services.auth.errors import LimitReachedError
 from src.utils.logger import configure_logging
-from src.web import authorization_errors, openapi, problems
+from src.web import authorization_errors, openapi, problems, tus
 from src.web.middleware import (
     Cors,
     NoMultipart,
@@ -52,7 +55,7 @@ class State(TypedDict):
     services: Services
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, console_directory: Path = console.BUILT) -> FastAPI:
     """Create the application. Its services are built when it starts."""
 
     @asynccontextmanager
@@ -75,7 +78,7 @@ def create_app(settings: Settings) -> FastAPI:
         license_info={"name": "Apache License 2.0", "identifier": "Apache-2.0"},
         debug=settings.DEBUG,
         generate_unique_id_function=openapi.operation_id,
-        # FastAPI's pages load scripts from a CDN, which would run in the origin of the cookies.
+        # FastAPI's pages have inline scripts, and load others from a CDN; src/routers/docs.py replaces them.
         docs_url=None,
         redoc_url=None,
         # Redirects would repeat the Host header of the request, which anybody may choose.
@@ -87,6 +90,7 @@ def create_app(settings: Settings) -> FastAPI:
     openapi.install(app)
     app.add_middleware(NoMultipart)
     app.add_middleware(ReadinessGate)
+    app.add_middleware(tus.TusHeaders)
     app.add_middleware(UnexpectedErrors)
     app.add_middleware(Cors, origins=settings.CORS_ORIGINS)
     app.add_middleware(RequestContext)
@@ -97,6 +101,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(health.router)
     app.include_router(metrics.router)
     app.include_router(docs.router)
+    app.include_router(console.create_router(console_directory))
     common_options: dict[str, Any] = {
         "responses": problems.documented(LimitReachedError),
     }
@@ -105,6 +110,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(mfa.router, prefix="/auth/mfa", tags=["accounts"], **common_options)
     app.include_router(api.router, prefix="/api", tags=["jobs"], **common_options)
     app.include_router(tools.router, prefix="/api", tags=["tools"], **common_options)
+    app.include_router(uploads.router, prefix="/api", tags=["uploads"], **common_options)
     app.include_router(admin.router, prefix="/admin", tags=["administration"], **common_options)
     app.include_router(agent.router, prefix="/agent", tags=["agent"], **common_options)
     app.include_router(events.router, tags=["events"], **common_options)

@@ -35,6 +35,16 @@ _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full
 # An IPv6 address in brackets is none.
 _JSON_LIST = re.compile(r'\s*\[\s*["\]]')
 _ENDPOINT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}", re.ASCII)
+# What UPLOADS_TYPES may name; services/uploads/document_types.py finds them by their content.
+DOCUMENT_TYPES = (
+    *("pdf", "docx", "xlsx", "pptx", "odt", "ods", "odp", "epub", "rtf"),
+    *("html", "xml", "markdown", "csv", "json", "text"),
+)
+_DIRECTORY = re.compile(r"(/[A-Za-z0-9._-]+)+", re.ASCII)
+# By the rules of Amazon for names of buckets.
+_S3_TARGET = re.compile(
+    r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_-][A-Za-z0-9._-]*)*", re.ASCII
+)
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 _http_url: TypeAdapter[AnyHttpUrl] = TypeAdapter(AnyHttpUrl)
@@ -188,6 +198,28 @@ def _check_networks(value: str) -> str:
     return value
 
 
+def _check_directory(value: str) -> str:
+    if value and (not _DIRECTORY.fullmatch(value) or ".." in value.split("/")):
+        raise ValueError(
+            "is no absolute path; write one without spaces and .. such as /srv/uploads"
+        )
+    return value
+
+
+def _check_s3_target(value: str) -> str:
+    value = value.rstrip("/")
+    if value and not _S3_TARGET.fullmatch(value):
+        raise ValueError("is no address of a bucket; write s3://bucket or s3://bucket/prefix")
+    return value
+
+
+def _check_document_types(types: list[str]) -> list[str]:
+    for type_ in types:
+        if type_ not in DOCUMENT_TYPES:
+            raise ValueError(f"{type_!r} is unknown; write some of {', '.join(DOCUMENT_TYPES)}")
+    return types
+
+
 def _check_ca_file(value: str) -> str:
     if value:
         try:
@@ -244,6 +276,8 @@ SmtpUrl = Annotated[
 ServiceUrl = Annotated[str, AfterValidator(_check_service_url)]
 # The same, without a query.
 SiteUrl = Annotated[str, AfterValidator(_check_site_url)]
+# May be empty.
+OptionalSiteUrl = Annotated[str, AfterValidator(lambda value: value and _check_site_url(value))]
 # A JSON list or a comma-separated list.
 Origins = Annotated[
     list[str], NoDecode, BeforeValidator(_split_items), AfterValidator(_check_origins)
@@ -255,6 +289,18 @@ Endpoints = Annotated[
 
 # A comma-separated list of IP addresses and networks.
 Networks = Annotated[str, AfterValidator(_check_networks)]
+# Absolute; may be empty.
+Directory = Annotated[str, AfterValidator(_check_directory)]
+# Without a slash at the end; may be empty.
+S3Target = Annotated[str, AfterValidator(_check_s3_target)]
+# A JSON list or a comma-separated list.
+DocumentTypes = Annotated[
+    list[str],
+    NoDecode,
+    BeforeValidator(_split_items),
+    AfterValidator(_check_document_types),
+    Field(min_length=1),
+]
 # PEM, as a path and as the content; may be empty.
 CaFile = Annotated[str, AfterValidator(_check_ca_file)]
 CaCertificates = Annotated[str, AfterValidator(_check_ca_certificates)]

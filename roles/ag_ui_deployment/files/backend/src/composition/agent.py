@@ -13,6 +13,7 @@ from src.services.agent.conversations import ConversationService
 from src.services.agent.retention import AgentRetention
 from src.services.agent.token_budget import TokenBudget
 from src.services.agent.toolbox import Toolbox
+from src.services.agent.usage_report import UsageReport
 from src.services.audit_logger import AuditLogger
 from src.services.litellm_client import LiteLLMClient
 from src.services.runs.follower import RunFollower
@@ -39,6 +40,7 @@ class Agent:
     sweeper: RunSweeper
     retention: AgentRetention
     budget: TokenBudget
+    usage: UsageReport
     streams: RunStreams
     reader: Redis
 
@@ -85,6 +87,7 @@ class Agent:
             sweeper=RunSweeper(store, registry, follower),
             retention=AgentRetention(database, audit, metrics, settings),
             budget=budget,
+            usage=UsageReport(database),
             streams=streams,
             reader=reader,
         )

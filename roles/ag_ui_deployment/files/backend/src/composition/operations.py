@@ -6,12 +6,16 @@ from typing import Self
 
 from redis.asyncio import Redis
 
+from src.composition.agent import Agent
 from src.composition.audit import Audit
+from src.composition.auth import Auth
 from src.composition.consumer import Consumer
 from src.composition.events import Events
 from src.config import Settings
 from src.services.operations.config_overview import ConfigOverview
 from src.services.operations.health_service import HealthService
+from src.services.operations.instance_reporter import InstanceReporter
+from src.services.operations.operations_report import OperationsReporter
 from src.services.operations.prometheus import MetricsService
 from src.services.operations.readiness import ReadinessService
 from src.utils.background_task import BackgroundTask
@@ -26,6 +30,8 @@ class Operations:
     readiness: ReadinessService
     prometheus: MetricsService
     config: ConfigOverview
+    instances: InstanceReporter
+    report: OperationsReporter
 
     @classmethod
     def build(  # noqa: PLR0913 - dependencies
@@ -37,6 +43,8 @@ class Operations:
         events: Events,
         consumer: Consumer,
         audit: Audit,
+        auth: Auth,
+        agent: Agent,
         tasks: Mapping[str, BackgroundTask],
         upstreams: Mapping[str, CircuitBreaker],
         metrics: Metrics,
@@ -51,9 +59,19 @@ class Operations:
             tasks=tasks,
             upstreams=upstreams,
         )
+        readiness = ReadinessService(database, events.hub)
+        instances = InstanceReporter(
+            redis,
+            stream=stream,
+            name=settings.REDIS_CONSUMER_NAME,
+            health=health,
+            readiness=readiness,
+            streams=auth.open_streams,
+            runs=agent.runs,
+        )
         return cls(
             health=health,
-            readiness=ReadinessService(database, events.hub),
+            readiness=readiness,
             prometheus=MetricsService(
                 metrics=metrics,
                 redis=redis,
@@ -63,4 +81,6 @@ class Operations:
                 proxy_port=settings.PROXY_PORT,
             ),
             config=ConfigOverview(settings),
+            instances=instances,
+            report=OperationsReporter(database, instances, consumer.overview),
         )

@@ -16,6 +16,7 @@ from src.composition.events import Events
 from src.composition.jobs import Jobs
 from src.composition.operations import Operations
 from src.composition.tools import Tools
+from src.composition.uploads import Uploads
 from src.config import Settings
 from src.services.auth.revocation_watcher import RevocationWatcher
 from src.services.litellm_client import LiteLLMClient
@@ -56,6 +57,7 @@ class Services:
     consumer: Consumer
     jobs: Jobs
     tools: Tools
+    uploads: Uploads
     agent: Agent
     operations: Operations
     tasks: Mapping[str, BackgroundTask]
@@ -90,12 +92,14 @@ class Services:
             settings, database=database, redis=redis, audit=audit.logger, metrics=metrics
         )
         jobs = Jobs.build(settings, database=database, redis=redis, hub=events.hub)
+        uploads = Uploads.build(settings, database=database, audit=audit.logger)
         tools = Tools.build(
             settings,
             database=database,
             gateway=gateway,
             jobs=jobs,
             audit=audit.logger,
+            uploads=uploads.service,
             background=background,
         )
         agent = Agent.build(
@@ -116,9 +120,11 @@ class Services:
             "announcer": jobs.announcer,
             "access": revocation_watcher,
             **agent.tasks,
+            **uploads.tasks,
             "audit_keeper": audit.signer,
             "audit_retention": audit.retention,
             "garbage": GarbageCollector(),
+            "tool_call_retention": tools.history,
             "settings": audit.settings_changes,
         }
         operations = Operations.build(
@@ -128,10 +134,13 @@ class Services:
             events=events,
             consumer=consumer,
             audit=audit,
+            auth=auth,
+            agent=agent,
             tasks=tasks,
             upstreams={"gateway": gateway.breaker, "orchestrator": jobs.orchestrator.breaker},
             metrics=metrics,
         )
+        tasks["instance_reporter"] = operations.instances
         return cls(
             settings=settings,
             database=database,
@@ -147,6 +156,7 @@ class Services:
             consumer=consumer,
             jobs=jobs,
             tools=tools,
+            uploads=uploads,
             agent=agent,
             operations=operations,
             tasks=tasks,
@@ -158,8 +168,9 @@ class Services:
             task.start()
 
     def drain(self) -> None:
-        """Close the streams. Runs of the agent may continue for the grace period."""
+        """Close the streams and interrupt uploads. Runs of the agent may continue for the grace period."""
         self.events.hub.drain()
+        self.uploads.service.drain()
         self.agent.drain()
 
     def end_streams_for_maintenance(self) -> None:
@@ -180,5 +191,6 @@ class Services:
         await self.gateway.close()
         await self.jobs.orchestrator.close()
         self.tools.ssrf_guard.close()
+        self.uploads.close()
         await self.auth.limits.close()
         await self.database.close()

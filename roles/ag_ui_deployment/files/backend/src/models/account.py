@@ -112,6 +112,12 @@ class _NewMember(BaseModel):
     memberships: Annotated[list[Membership], Field(max_length=30)] = []
 
 
+class NameIn(BaseModel):
+    """The name of an account; null for none."""
+
+    name: DisplayName | None
+
+
 class NewAccount(_NewMember):
     password: NewPassword
 

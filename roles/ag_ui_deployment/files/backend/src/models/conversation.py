@@ -24,6 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import BYTEA, JSON
 from sqlalchemy.orm import Mapped, mapped_column
 
+from src.models.account import DisplayName
 from src.models.page import Page
 from src.utils.database import Base
 from src.utils.json_types import Json, JsonObject
@@ -132,7 +133,7 @@ class Run(BaseModel):
 
 
 class ThreadSummary(BaseModel):
-    """A conversation in a list. `title` is how its first message begins."""
+    """A conversation in a list. `title` is how its first message begins, until somebody changes it."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -142,6 +143,12 @@ class ThreadSummary(BaseModel):
     title: str
     created_at: datetime
     updated_at: datetime
+
+
+class TitleIn(BaseModel):
+    """The title of a conversation."""
+
+    title: DisplayName
 
 
 class ThreadPage(Page[ThreadSummary]):

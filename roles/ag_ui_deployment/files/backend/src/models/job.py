@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy import BigInteger, DateTime, Float, Index, Text, Uuid, text
 from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.orm import Mapped, mapped_column
@@ -49,6 +49,8 @@ class JobRow(Base):
     owner_id: Mapped[UUID | None] = mapped_column(Uuid)
     workspace: Mapped[str | None] = mapped_column(Text)
     kind: Mapped[str | None] = mapped_column(Text)
+    # What the job is about, such as the URL that is crawled; without credentials.
+    subject: Mapped[str | None] = mapped_column(Text)
     status: Mapped[str] = mapped_column(Text)
     percent: Mapped[float | None] = mapped_column(Float)
     error: Mapped[str | None] = mapped_column(Text)
@@ -76,6 +78,8 @@ class JobRow(Base):
 class Job(BaseModel):
     """A job as its owner sees it. Times are those of its events; `percent` is 0 to 100.
 
+    `owner_name`: the name of the owner's account, or else its email address.
+    `subject`: what the job is about, such as a URL, a file or a question.
     `lost`: its events stay away, and the orchestrator knows nothing of it any more.
     """
 
@@ -83,8 +87,10 @@ class Job(BaseModel):
 
     id: str
     owner_id: UUID | None
+    owner_name: str | None = None
     workspace: str | None
     kind: str | None
+    subject: str | None = None
     status: JobStatus
     percent: float | None
     error: str | None
@@ -101,8 +107,8 @@ class Job(BaseModel):
         return self
 
 
-class JobQuery(BaseModel):
-    """Which jobs are asked for, and how many of them at once."""
+class JobFilter(BaseModel):
+    """Which jobs are asked for."""
 
     # PostgreSQL rejects NUL, and no workspace name has control characters.
     workspace: str | None = Field(
@@ -111,6 +117,20 @@ class JobQuery(BaseModel):
         pattern=r"^[^\x00-\x1f\x7f]+$",
         description="Only jobs of this workspace; those that name none belong to `default`",
     )
+    kind: str | None = Field(
+        None,
+        max_length=200,
+        pattern=r"^[^\x00-\x1f\x7f]+$",
+        description="Only jobs of this kind, such as `crawl`",
+    )
+    owner: UUID | None = Field(None, description="Only jobs of the user with this id")
+    since: AwareDatetime | None = Field(None, description="Only jobs created at this time or later")
+    until: AwareDatetime | None = Field(None, description="Only jobs created before this time")
+
+
+class JobQuery(JobFilter):
+    """Which jobs are asked for, and how many of them at once."""
+
     status: JobStatus | None = Field(None, description="Only jobs in this state")
     limit: PageLimit = 50
     cursor: PageCursor | None = None
@@ -118,6 +138,38 @@ class JobQuery(BaseModel):
 
 class JobPage(Page[Job]):
     """One page of jobs, newest first."""
+
+
+class JobCounts(BaseModel):
+    """The number of jobs by state, each counted up to 10,000."""
+
+    queued: int = 0
+    running: int = 0
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+
+class JobEventsQuery(BaseModel):
+    """How many events of a job are asked for at once."""
+
+    limit: PageLimit = 50
+    cursor: PageCursor | None = None
+
+
+class JobEvent(BaseModel):
+    """An event as its producer published it; `id` is its id in the stream."""
+
+    id: str
+    event_id: str
+    type: str
+    occurred_at: datetime
+    data: JsonObject
+    metadata: JsonObject
+
+
+class JobEventPage(Page[JobEvent]):
+    """One page of the events of a job, oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +198,7 @@ class JobChange:
     owner: UUID | None = None
     workspace: str | None = None
     kind: str | None = None
+    subject: str | None = None
     # Reported progress by event id.
     percents: dict[StreamId, float] = field(default_factory=dict)
     end: JobEnd | None = None

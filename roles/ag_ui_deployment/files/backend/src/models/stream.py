@@ -34,10 +34,14 @@ class GroupState(BaseModel):
 
 
 class StreamReport(BaseModel):
-    """`group` is null until the first instance has made it."""
+    """`group` is null until the first instance has made it.
+
+    `entries_added` counts all entries since the stream was made: its increase is the rate of events.
+    """
 
     stream: str
     length: int
+    entries_added: int
     first_id: str | None
     last_id: str | None
     group: GroupState | None

@@ -13,6 +13,8 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -97,6 +99,8 @@ _PRINTABLE = AfterValidator(_no_control_characters)
 _NOT_BOOLEAN = BeforeValidator(_not_boolean)
 _LINE = r"^[^\x00-\x1f\x7f]+$"
 
+_UUID = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+
 Integer = Annotated[int, _NOT_BOOLEAN]
 Question = Annotated[str, StringConstraints(min_length=1, max_length=4000), _PRINTABLE]
 LongText = Annotated[str, StringConstraints(min_length=1, max_length=100_000), _PRINTABLE]
@@ -118,6 +122,7 @@ Domain = Annotated[
     AfterValidator(_domain),
     Field(examples=["example.org"], json_schema_extra={"format": "hostname"}),
 ]
+UploadId = Annotated[str, StringConstraints(max_length=36, pattern=_UUID)]
 ResourceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]
 BoundedObject = Annotated[JsonObject, AfterValidator(_bounded)]
 RequestedWorkspace = Annotated[
@@ -157,8 +162,34 @@ class CrawlWeb(Arguments):
 
 
 class IngestDoc(Arguments):
-    file_path: FilePath = Field(description="The document, as the tools' server knows it")
+    """Exactly one of `file_path` and `upload_id` is given."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": [name], "properties": {name: {"type": "string", "maxLength": 1024}}}
+                for name in ("file_path", "upload_id")
+            ]
+        }
+    )
+
+    file_path: FilePath | None = Field(
+        default=None, description="The document, as the tools' server knows it"
+    )
+    upload_id: UploadId | None = Field(
+        default=None,
+        validate_default=True,
+        description="In place of file_path: the id of a complete upload of one's own",
+    )
     source_name: SingleLine | None = Field(default=None, description="The name to store it under")
+
+    @field_validator("upload_id")
+    @classmethod
+    def _one_document(cls, upload_id: str | None, info: ValidationInfo) -> str | None:
+        # An invalid file_path has an error of its own.
+        if "file_path" in info.data and (info.data["file_path"] is None) is (upload_id is None):
+            raise ValueError("or file_path has to be given, and not both")
+        return upload_id
 
 
 class QdrantFind(Arguments):
@@ -187,6 +218,10 @@ class LightragQuery(Arguments):
 
 
 class GetJobStatus(Arguments):
+    job_id: SingleLine
+
+
+class CancelJob(Arguments):
     job_id: SingleLine
 
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
+from typing import cast as typed_as
 
 import orjson
-from sqlalchemy import CursorResult, func, select, tuple_
+from sqlalchemy import CursorResult, Text, cast, func, or_, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -41,7 +42,7 @@ async def add_events(session: AsyncSession, events: Sequence[ShieldEvent]) -> in
         return 0
     rows = [_row(event) async for event in cooperative_iter(events)]
     result = await session.execute(_ADD_EVENTS, arrays(_EVENT, rows))
-    return cast("CursorResult[Any]", result).rowcount
+    return typed_as("CursorResult[Any]", result).rowcount
 
 
 async def add_dead_letters(session: AsyncSession, poison: Sequence[Poison]) -> None:
@@ -97,6 +98,40 @@ async def page(
     return [_event(tuple(row)) for row in await session.execute(query)]
 
 
+async def of_job(
+    session: AsyncSession, job_id: str, after: StreamId, limit: int, max_bytes: int
+) -> list[ShieldEvent]:
+    """Read events of a job with id > after in stream order.
+
+    Args:
+        session: The transaction.
+        job_id: The job.
+        after: Exclusive lower bound.
+        limit: Maximum number of events.
+        max_bytes: Maximum size of their data, which only a single event may exceed.
+    """
+    first = (
+        select(*_COLUMNS)
+        .where(EventRow.job_id == job_id, tuple_(*after) < _KEY)
+        .order_by(EventRow.stream_ms, EventRow.stream_seq)
+        .limit(limit)
+        .subquery()
+    )
+    size = func.octet_length(cast(first.c.data, Text))
+    order = (first.c.stream_ms, first.c.stream_seq)
+    total = func.sum(size).over(order_by=order)
+    sized = select(
+        *first.c, total.label("total"), func.row_number().over(order_by=order).label("n")
+    )
+    bounded = sized.subquery()
+    query = (
+        select(*(bounded.c[name] for name in _EVENT))
+        .where(or_(bounded.c.total <= max_bytes, bounded.c.n == 1))
+        .order_by(bounded.c.stream_ms, bounded.c.stream_seq)
+    )
+    return [_event(tuple(row)) for row in await session.execute(query)]
+
+
 async def first_id(session: AsyncSession) -> StreamId | None:
     """The smallest stored event id."""
     query = select(EventRow.stream_ms, EventRow.stream_seq).order_by(
@@ -137,6 +172,12 @@ async def add_gap(
         entries=entries,
     )
     await session.execute(statement.on_conflict_do_nothing())
+
+
+async def latest_gaps(session: AsyncSession, limit: int) -> Sequence[GapRow]:
+    """Read the gaps that end last, the last one first."""
+    query = select(GapRow).order_by(GapRow.before_ms.desc(), GapRow.before_seq.desc())
+    return list(await session.scalars(query.limit(limit)))
 
 
 async def is_any_gap_above(session: AsyncSession, cursor: StreamId) -> bool:

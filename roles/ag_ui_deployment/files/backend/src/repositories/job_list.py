@@ -6,10 +6,11 @@ a single condition that combines the partitions with OR, PostgreSQL would read a
 sees, or all jobs newer than the last one of the page.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from sqlalchemy import (
     ColumnElement,
@@ -27,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from src.models.job import JobRow, JobStatus
+from src.models.job import JobFilter, JobRow, JobStatus
 from src.models.visibility import OwnerScope, Visibility
 from src.models.workspace import DEFAULT_WORKSPACE
 
@@ -45,6 +46,7 @@ _COLUMNS: Sequence[ColumnElement[Any]] = (
 
 
 _ABOVE_ALL = (datetime.max.replace(tzinfo=UTC), "")
+_BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
 
 
 class PageRequest(NamedTuple):
@@ -54,9 +56,21 @@ class PageRequest(NamedTuple):
     """
 
     limit: int
-    workspace: str | None = None
+    filters: JobFilter = JobFilter()
     status: JobStatus | None = None
     before: tuple[datetime, str] | None = None
+
+    @property
+    def upper_bound(self) -> tuple[datetime, str]:
+        """The creation time and id below which the jobs are."""
+        until = self.filters.until
+        # No id is empty, so a job that was created at `until` is not included.
+        return min(self.before or _ABOVE_ALL, (until, "") if until else _ABOVE_ALL)
+
+    @property
+    def lower_bound(self) -> tuple[datetime, str]:
+        """The creation time and id from which on the jobs are."""
+        return (self.filters.since or _BEFORE_ALL, "")
 
 
 def any_of(workspace: str) -> Select[str]:
@@ -66,66 +80,119 @@ def any_of(workspace: str) -> Select[str]:
 
 async def page(session: AsyncSession, visibility: Visibility, request: PageRequest) -> list[JobRow]:
     """Read a page of the jobs that a user sees, newest first."""
-    query = query_of(visibility, request)
+    query = query_of(await _of_owner(session, visibility, request.filters.owner), request)
     return [] if query is None else list(await session.scalars(query))
+
+
+async def counts(
+    session: AsyncSession, visibility: Visibility, filters: JobFilter, limit: int
+) -> dict[str, int]:
+    """Count the jobs that a user sees by status, each status up to `limit`."""
+    request = PageRequest(limit, filters)
+    partitions = _partitions(await _of_owner(session, visibility, filters.owner), request)
+    if not partitions:
+        return {}
+    found = _newest_of_all(partitions, request)
+    number = func.least(func.count(), limit)
+    rows = await session.execute(select(found.c.status, number).group_by(found.c.status))
+    return dict(rows.all())
 
 
 def query_of(visibility: Visibility, request: PageRequest) -> Select[JobRow] | None:
     """Build the query of a page. Returns None if the filters leave nothing that the user sees."""
     newest = (JobRow.created_at.desc(), JobRow.id.desc())
     jobs = select(JobRow).order_by(*newest)
-    if visibility.everything and request.workspace is None and request.status is None:
-        if request.before is not None:
-            jobs = jobs.where(tuple_(JobRow.created_at, JobRow.id) < tuple_(*request.before))
-        return jobs.limit(request.limit)
-    partitions = sorted(_partitions(visibility, request), key=len)
+    if visibility.everything and request.filters.workspace is None and request.status is None:
+        job = (JobRow.created_at, JobRow.id)
+        jobs = jobs.where(
+            tuple_(*job) < tuple_(*request.upper_bound),
+            tuple_(*job) >= tuple_(*request.lower_bound),
+        )
+        return _of_kind(jobs, request.filters.kind).limit(request.limit)
+    partitions = _partitions(visibility, request)
     if not partitions:
         return None
-    parts = (_newest_of(list(group), request) for _, group in groupby(partitions, len))
-    found = union_all(*parts).subquery()
+    found = _newest_of_all(partitions, request)
     ids = select(found.c.id).order_by(found.c.created_at.desc(), found.c.id.desc())
     return jobs.where(JobRow.id.in_(ids.limit(request.limit)))
 
 
-def _partitions(visibility: Visibility, request: PageRequest) -> Iterable[PartitionKey]:
+async def _of_owner(
+    session: AsyncSession, visibility: Visibility, owner: UUID | None
+) -> Visibility:
+    """Restrict what a user sees to the jobs of an owner, if one is given."""
+    if owner is None:
+        return visibility
+    if visibility.everything:
+        workspaces = frozenset(await session.scalars(workspaces_of(owner)))
+    else:
+        own = visibility.workspaces if visibility.owner == owner else frozenset()
+        workspaces = visibility.administers | own
+    return Visibility(owner, workspaces)
+
+
+def workspaces_of(owner: UUID) -> Select[str]:
+    """Query for the workspaces in which an owner has jobs.
+
+    Each step reads the next greater name from the index, so the cost does not depend on the number of
+    jobs.
+    """
+    mine = JobRow.owner_id == owner
+    names = select(func.min(_WORKSPACE).label("name")).where(mine).cte(recursive=True)
+    following = select(func.min(_WORKSPACE)).where(mine, names.c.name < _WORKSPACE)
+    names = names.union_all(select(following.scalar_subquery()).where(names.c.name.is_not(None)))
+    return select(names.c.name).where(names.c.name.is_not(None))
+
+
+def _partitions(visibility: Visibility, request: PageRequest) -> list[PartitionKey]:
+    workspace = request.filters.workspace
     statuses = [status.value for status in JobStatus if request.status in (None, status)]
-    if visibility.everything and request.workspace is None:
+    if visibility.everything and workspace is None:
         return [(status,) for status in statuses]
     scopes = visibility.scopes()
-    if visibility.everything and request.workspace is not None:
-        scopes = iter([OwnerScope(None, request.workspace)])
+    if visibility.everything and workspace is not None:
+        scopes = iter([OwnerScope(None, workspace)])
     return [
         (*scope[scope.owner is None :], status)
         for scope in scopes
-        if request.workspace in (None, scope.workspace)
+        if workspace in (None, scope.workspace)
         for status in statuses
     ]
+
+
+def _newest_of_all(partitions: Sequence[PartitionKey], request: PageRequest) -> Any:
+    """A table of the newest jobs of each index partition: id, time of creation and status."""
+    by_length = groupby(sorted(partitions, key=len), len)
+    return union_all(*(_newest_of(list(group), request) for _, group in by_length)).subquery()
 
 
 def _newest_of(partitions: Sequence[PartitionKey], request: PageRequest) -> Select[Any]:
     """Query for the newest jobs of index partitions whose keys have the same columns.
 
-    For each partition the index is read downward from the start position, and rows that belong to the
-    next partition are filtered out afterwards. With one equality per column PostgreSQL would consider
-    other indexes too, and could scan most of one before it finds a page.
+    For each partition the index is read downward between two positions. With one equality per column
+    PostgreSQL would consider other indexes too, and could scan most of one before it finds a page.
+    No index has the kind: jobs of other kinds are read and skipped.
     """
     columns = _COLUMNS[-len(partitions[0]) :]
     keys = _rows(columns, partitions)
     job = (*columns, JobRow.created_at, JobRow.id)
-    upper_bound = (*keys.c, *(request.before or _ABOVE_ALL))
+    jobs = select(*job).where(
+        tuple_(*job) < tuple_(*keys.c, *request.upper_bound),
+        tuple_(*job) >= tuple_(*keys.c, *request.lower_bound),
+    )
     jobs_of_partition = (
-        select(*job)
-        .where(tuple_(*job) < tuple_(*upper_bound))
+        _of_kind(jobs, request.filters.kind)
         .order_by(*(job_column.desc() for job_column in job))
         .limit(request.limit)
         .lateral()
     )
-    partition = tuple_(*list(jobs_of_partition.c)[: len(columns)])
-    return (
-        select(jobs_of_partition.c.id, jobs_of_partition.c.created_at)
-        .select_from(keys.join(jobs_of_partition, true()))
-        .where(partition == tuple_(*keys.c))
-    )
+    return select(
+        jobs_of_partition.c.id, jobs_of_partition.c.created_at, jobs_of_partition.c.status
+    ).select_from(keys.join(jobs_of_partition, true()))
+
+
+def _of_kind(jobs: Select[Any], kind: str | None) -> Select[Any]:
+    return jobs if kind is None else jobs.where(JobRow.kind == kind)
 
 
 def _rows(columns: Sequence[ColumnElement[Any]], rows: Sequence[PartitionKey]) -> Any:

@@ -20,6 +20,7 @@ _JOB = (
     "owner_id",
     "workspace",
     "kind",
+    "subject",
     "status",
     "percent",
     "error",
@@ -37,8 +38,8 @@ async def merge(session: AsyncSession, changes: Sequence[JobChange]) -> None:
 
     Batches of one job reach several processes, in any order and more than once. Each column therefore
     merges by a rule that does not depend on order: the earliest, the greatest, the first end. Owner,
-    workspace and kind keep the first stored value, since the events of a job agree on them. If they do
-    not, the owner and workspace of a submission of the backend take precedence.
+    workspace, kind and subject keep the first stored value, since the events of a job agree on them.
+    If they do not, the owner and workspace of a submission of the backend take precedence.
     """
     if changes:
         rows = [_row(change) for change in changes]
@@ -89,6 +90,7 @@ def _row(change: JobChange) -> tuple[Any, ...]:
         change.owner,
         change.workspace,
         change.kind,
+        change.subject,
         (end.status if end else change.status).value,
         change.percent,
         end.error if end else None,
@@ -119,6 +121,7 @@ def _merge_statement() -> Any:
             "owner_id": func.coalesce(JobRow.owner_id, new.owner_id),
             "workspace": func.coalesce(JobRow.workspace, new.workspace),
             "kind": func.coalesce(JobRow.kind, new.kind),
+            "subject": func.coalesce(JobRow.subject, new.subject),
             "status": case(
                 (ends_first, new.status),
                 (JobRow.ended_ms.is_not(None), JobRow.status),

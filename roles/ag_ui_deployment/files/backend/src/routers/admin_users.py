@@ -11,12 +11,14 @@ from src.models.account import (
     AccountQuery,
     Invitation,
     InvitationPage,
+    NameIn,
     NewAccount,
     NewInvitation,
     ResetLink,
     RoleIn,
 )
 from src.models.permissions import Permission
+from src.models.session import SessionPage
 from src.services.accounts.errors import (
     AccountNotFoundError,
     InvitationNotFoundError,
@@ -24,9 +26,10 @@ from src.services.accounts.errors import (
     RegistrationClosedError,
     UserExistsError,
 )
+from src.services.auth.errors import SessionNotFoundError
 from src.utils.pagination import CursorRejectedError
 from src.web.api_route import ApiRoute
-from src.web.dependencies import ActorDep, ServicesDep, not_stored, requires
+from src.web.dependencies import Access, ActorDep, ServicesDep, not_stored, requires
 from src.web.problems import DatabaseUnavailableError, documented
 
 router = APIRouter(
@@ -85,6 +88,13 @@ async def get_user(services: ServicesDep, user_id: UUID) -> Account:
     return await services.accounts.service.get(user_id)
 
 
+@router.put("/{user_id}/name", summary="Give an account another name", responses=_ONE)
+async def set_user_name(
+    services: ServicesDep, actor: ActorDep, user_id: UUID, body: NameIn
+) -> Account:
+    return await services.accounts.service.set_name(actor, user_id, body.name)
+
+
 @router.put("/{user_id}/role", summary="Give an account another role", responses=_CHANGE)
 async def set_user_role(
     services: ServicesDep, actor: ActorDep, user_id: UUID, body: RoleIn
@@ -109,6 +119,24 @@ async def activate_user(services: ServicesDep, actor: ActorDep, user_id: UUID) -
 )
 async def unlock_user(services: ServicesDep, actor: ActorDep, user_id: UUID) -> Account:
     return await services.accounts.service.unlock(actor, user_id)
+
+
+@router.get("/{user_id}/sessions", summary="Where an account is logged in", responses=_ONE)
+async def list_user_sessions(services: ServicesDep, access: Access, user_id: UUID) -> SessionPage:
+    sessions = await services.accounts.service.open_sessions(user_id, access.session_id)
+    return SessionPage(items=sessions)
+
+
+@router.delete(
+    "/{user_id}/sessions/{session_id}",
+    status_code=204,
+    summary="End one session of an account",
+    responses=documented(AccountNotFoundError, SessionNotFoundError),
+)
+async def end_user_session(
+    services: ServicesDep, actor: ActorDep, user_id: UUID, session_id: UUID
+) -> None:
+    await services.accounts.service.end_session(actor, user_id, session_id)
 
 
 @router.delete(

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 
 from src.models.agent_input import AgentId, RunInput
 from src.models.agui import AgUiEvent
-from src.models.conversation import Run, Thread, ThreadPage
+from src.models.conversation import Run, Thread, ThreadPage, ThreadSummary, TitleIn
 from src.models.page import PageCursor, PageLimit
 from src.models.permissions import Permission
 from src.models.protocol import CURRENT
@@ -236,6 +236,24 @@ async def get_thread(  # noqa: PLR0913 - one for each parameter of the request
     key = ThreadKey(owner or user.id, thread_id)
     thread = await services.agent.conversations.thread(user, key, before=cursor, limit=limit)
     return Response(thread, media_type="application/json")
+
+
+@router.put(
+    "/threads/{thread_id}/title",
+    summary="Give a conversation another title",
+    dependencies=_RUN,
+    responses=documented(ThreadNotFoundError, DatabaseUnavailableError),
+)
+async def set_thread_title(
+    *,
+    services: ServicesDep,
+    user: CurrentUser,
+    thread_id: ThreadId,
+    body: TitleIn,
+    owner: Owner = None,
+) -> ThreadSummary:
+    key = ThreadKey(owner or user.id, thread_id)
+    return await services.agent.conversations.rename(user, key, body.title)
 
 
 @router.delete(

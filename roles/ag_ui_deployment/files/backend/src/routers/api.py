@@ -4,7 +4,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 
-from src.models.job import Job, JobPage, JobQuery
+from src.models.job import (
+    Job,
+    JobCounts,
+    JobEventPage,
+    JobEventsQuery,
+    JobFilter,
+    JobPage,
+    JobQuery,
+)
 from src.models.permissions import Permission, PermissionOverview
 from src.services.jobs.job_service import JobNotFoundError
 from src.services.rbac.overview import overview
@@ -31,6 +39,18 @@ async def list_jobs(
 
 
 @router.get(
+    "/jobs/counts",
+    summary="How many of the jobs that you see are in each state",
+    dependencies=_READ_JOBS,
+    responses=documented(DatabaseUnavailableError),
+)
+async def count_jobs(
+    services: ServicesDep, user: CurrentUser, filters: Annotated[JobFilter, Query()]
+) -> JobCounts:
+    return await services.jobs.service.counts(user, filters)
+
+
+@router.get(
     "/jobs/{job_id}",
     summary="One job",
     dependencies=_READ_JOBS,
@@ -38,6 +58,21 @@ async def list_jobs(
 )
 async def get_job(services: ServicesDep, user: CurrentUser, job_id: JobId) -> Job:
     return await services.jobs.service.get(user, job_id)
+
+
+@router.get(
+    "/jobs/{job_id}/history",
+    summary="The stored events of a job as they were published, oldest first",
+    dependencies=_READ_JOBS,
+    responses=documented(CursorRejectedError, JobNotFoundError, DatabaseUnavailableError),
+)
+async def list_job_events(
+    services: ServicesDep,
+    user: CurrentUser,
+    job_id: JobId,
+    query: Annotated[JobEventsQuery, Query()],
+) -> JobEventPage:
+    return await services.jobs.service.history(user, job_id, query)
 
 
 @router.get(

@@ -1,45 +1,37 @@
-"""An HTML list of the operations of the API, without scripts, styles or external resources."""
-
-from collections.abc import Iterator, Mapping
-from html import escape
+"""Swagger UI and Redoc, from files of the image: the pages work without internet."""
 
 from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse
+from starlette.responses import Response
 
-from src.utils.json_types import Json
+from src.web.static_files import DIRECTORY, PageFiles, security_headers
+
+_METHODS = ["GET", "HEAD"]
+_PACKAGE = "fastapi_standalone_docs"
+# Digests of the two style elements that Redoc adds: an empty one, which it fills by CSSOM, and the
+# styles of its scroll bars. The test in Chromium fails if a release of Redoc has others.
+_REDOC_STYLES = (
+    "'self' 'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
+    " 'sha256-QMIg+bpjm3JdElJ388KYke01izlUW0UoNOeKjpMxdgc='"
+)
+_SWAGGER_UI = PageFiles(DIRECTORY / "docs", [(_PACKAGE, "static/swagger")])
+_REDOC = PageFiles(
+    DIRECTORY / "redoc", [(_PACKAGE, "static/redoc")], security_headers(_REDOC_STYLES)
+)
 
 router = APIRouter(include_in_schema=False)
 
-_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
-}
-_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<title>{title}</title>
-<h1>{title} {version}</h1>
-<p>{description}</p>
-<p>For tools: <a href="openapi.json">the OpenAPI document</a></p>
-<table>
-<tr><th align="left">operation</th><th align="left">what it does</th></tr>
-{rows}
-</table>
-</html>
-"""
+
+def _serve(path: str, files: PageFiles) -> None:
+    """Adds the routes of a page and of the files that it loads."""
+
+    @router.api_route(path, methods=_METHODS)
+    async def get_page(request: Request) -> Response:
+        return await files.get_response("index.html", request.scope)
+
+    @router.api_route(path + "/{name}", methods=_METHODS)
+    async def get_file(name: str, request: Request) -> Response:
+        return await files.get_response(name, request.scope)
 
 
-@router.get("/docs")
-async def docs(request: Request) -> HTMLResponse:
-    document = request.app.openapi()
-    info = {name: escape(document["info"][name]) for name in ("title", "version", "description")}
-    page = _PAGE.format(**info, rows="\n".join(_rows(document["paths"])))
-    return HTMLResponse(page, headers=_HEADERS)
-
-
-def _rows(paths: Mapping[str, Json]) -> Iterator[str]:
-    for path, operations in paths.items():
-        for method, operation in operations.items():
-            name = f"<code>{method.upper()} {escape(path)}</code>"
-            yield f"<tr><td>{name}</td><td>{escape(operation['summary'])}</td></tr>"
+_serve("/docs", _SWAGGER_UI)
+_serve("/redoc", _REDOC)

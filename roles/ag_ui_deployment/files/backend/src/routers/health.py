@@ -1,10 +1,12 @@
 """The service card, health, liveness and readiness."""
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
 from pydantic import BaseModel
 
 from src import __version__
 from src.services.operations.health_service import Health
+from src.utils.content_negotiation import prefers
 from src.utils.errors import DomainError
 from src.web.dependencies import ServicesDep
 from src.web.problems import documented
@@ -30,8 +32,22 @@ class NotReadyError(DomainError):
     retry_after = 1
 
 
-@router.get("/", summary="What this is")
-async def get_service_card(services: ServicesDep) -> Card:
+_VARY = {"Vary": "Accept"}
+
+
+@router.get(
+    "/",
+    summary="What this is",
+    response_model=Card,
+    responses={303: {"description": "Leads a client that prefers HTML to the console"}},
+)
+async def get_service_card(
+    request: Request, response: Response, services: ServicesDep
+) -> Card | RedirectResponse:
+    accept = ",".join(request.headers.getlist("Accept"))
+    if prefers(accept, "text/html", "application/json"):
+        return RedirectResponse("/console/", 303, _VARY)
+    response.headers.update(_VARY)
     return Card(
         service=services.settings.APP_NAME, version=__version__, docs="/docs", health="/health"
     )
@@ -70,4 +86,6 @@ for _path, _endpoint in (
     ("/health/live", get_liveness),
     ("/health/ready", get_readiness),
 ):
-    router.add_api_route(_path, _endpoint, methods=["HEAD"], include_in_schema=False)
+    router.add_api_route(
+        _path, _endpoint, methods=["HEAD"], response_model=None, include_in_schema=False
+    )

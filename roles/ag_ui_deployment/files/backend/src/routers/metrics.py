@@ -1,4 +1,4 @@
-"""Metrics for Prometheus. The proxy answers 404: only monitoring on the host reads them."""
+"""Metrics for Prometheus, on the host or at an address that the proxy lets read them."""
 
 from collections.abc import Sequence
 from secrets import compare_digest

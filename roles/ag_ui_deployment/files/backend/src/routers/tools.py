@@ -8,7 +8,9 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
 
 from src.composition.services import Services
+from src.models.job import Job
 from src.models.permissions import Permission
+from src.models.tool_call import ToolCallPage, ToolCallQuery
 from src.models.tools import (
     AcceptedJob,
     CrawlRequest,
@@ -30,8 +32,10 @@ from src.services.gateway.errors import (
     UnknownToolError,
     UpstreamTimeoutError,
 )
+from src.services.jobs.job_service import JobNotFoundError
 from src.services.tools.errors import (
     ArgumentsRefusedError,
+    CannotCancelError,
     StillRunningError,
     TooManyCallsError,
     TooManyJobsError,
@@ -39,8 +43,9 @@ from src.services.tools.errors import (
 )
 from src.services.tools.submissions import SubmissionOutcome
 from src.utils.json_types import Json
+from src.utils.pagination import CursorRejectedError
 from src.web.api_route import ApiRoute
-from src.web.dependencies import CurrentUser, ServicesDep, requires
+from src.web.dependencies import CurrentUser, JobId, ServicesDep, requires
 from src.web.problems import ApiResponses, DatabaseUnavailableError, documented
 
 router = APIRouter(route_class=ApiRoute)
@@ -153,6 +158,19 @@ async def ingest(caller: Caller, request: IngestRequest) -> AcceptedJob:
     return caller.accepted(outcome, request.workspace)
 
 
+@router.post(
+    "/jobs/{job_id}/cancel",
+    summary="Cancel a job, where the gateway has a tool for it",
+    status_code=202,
+    dependencies=_WRITE,
+    responses=documented(
+        *_CALL_ERRORS, JobNotFoundError, CannotCancelError, DatabaseUnavailableError
+    ),
+)
+async def cancel_job(services: ServicesDep, user: CurrentUser, job_id: JobId) -> Job:
+    return await services.tools.service.cancel_job(user, job_id)
+
+
 @router.post("/query", summary="Ask the knowledge graph", dependencies=_READ, responses=_QUERIES)
 async def query(services: ServicesDep, user: CurrentUser, request: QueryRequest) -> QueryAnswer:
     outcome = await services.tools.service.call(
@@ -170,6 +188,18 @@ async def list_tools(
     ] = None,
 ) -> ToolList:
     return ToolList(items=await services.tools.service.available(user, workspace))
+
+
+@router.get(
+    "/calls",
+    summary="Past calls of tools, the latest first: your own, all where you are admin of everything",
+    dependencies=_READ,
+    responses=documented(CursorRejectedError, DatabaseUnavailableError),
+)
+async def list_calls(
+    services: ServicesDep, user: CurrentUser, query: Annotated[ToolCallQuery, Query()]
+) -> ToolCallPage:
+    return await services.tools.history.page(user, query)
 
 
 @router.post(

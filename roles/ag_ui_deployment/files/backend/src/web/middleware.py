@@ -16,6 +16,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from src.services.auth.rate_limits import Quota, collect_quotas
 from src.utils.errors import DomainError
+from src.web import tus
 from src.web.problems import UnreadableBodyError, respond
 from src.web.sse_response import SERVER_SEND
 
@@ -30,7 +31,10 @@ PROXY_KEY_HEADER = b"x-ag-ui-proxy-key"
 _REQUEST_ID = re.compile(r"[\w.-]{8,64}", re.ASCII)
 REQUEST_ID_HEADER = "X-Request-ID"
 # Response headers that scripts of other origins may read. The nginx of the role has the same list.
-_EXPOSED_HEADERS = (REQUEST_ID_HEADER, "Location", "Retry-After", "RateLimit", "RateLimit-Policy")
+_EXPOSED_HEADERS = (
+    *(REQUEST_ID_HEADER, "Location", "Retry-After", "RateLimit", "RateLimit-Policy"),
+    *tus.HEADERS,
+)
 # Paths for supervisors and monitors, which need an answer from an instance that is not ready.
 _ALWAYS_ANSWERED = ("/health", "/metrics")
 _ALLOW_ORIGINS = "Operators allow the pages of an origin with CORS_ORIGINS."

@@ -95,7 +95,7 @@ class TestTools:
         assert answer.keys() == {"answer", "context"}
         assert (await find(client)).keys() == {"matches"}
         tools = {tool.name: tool for tool in await client.list_tools()}
-        assert len(tools) == 7
+        assert len(tools) == 8
         assert tools["crawl_web"].description
 
     async def test_tool_errors(self, client: LiteLLMClient) -> None:

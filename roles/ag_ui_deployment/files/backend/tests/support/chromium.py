@@ -1,92 +1,43 @@
-"""A headless Chromium that is controlled by WebDriver."""
+"""A page in a headless Chromium, the browser of the distribution, driven by Playwright."""
 
-import asyncio
-import socket
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from tempfile import TemporaryDirectory
-from typing import Any
+from dataclasses import dataclass, field
 
-import httpx
+from playwright.async_api import ConsoleMessage, Error, Page, async_playwright
 
-_DRIVER = "/usr/bin/chromedriver"
-_OPTIONS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--disable-dev-shm-usage",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-_START_SECONDS = 60.0
+# The names of the program in Debian and in Ubuntu.
+_PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser")
+_OPTIONS = ("--no-sandbox", "--disable-quic", "--disable-dev-shm-usage")
 
 
-class Page:
-    """A browser page."""
+@dataclass
+class Chromium:
+    """A page, and the errors that the page and the browser have reported."""
 
-    def __init__(self, session: httpx.AsyncClient) -> None:
-        self._session = session
+    page: Page
+    errors: list[str] = field(default_factory=list)
 
-    async def open(self, url: str) -> None:
-        """Load a page and wait until it has loaded."""
-        await self._ask("url", {"url": url})
+    def __post_init__(self) -> None:
+        """Collect the errors from now on."""
+        self.page.on("console", self._read)
+        self.page.on("pageerror", self._fail)
 
-    async def run(self, script: str, *arguments: Any) -> Any:
-        """Run a function body in the page; return its value, awaited."""
-        body = f"return (async () => {{ {script} }})(...arguments)"
-        return await self._ask("execute/sync", {"script": body, "args": arguments})
+    def _read(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.errors.append(message.text)
 
-    async def _ask(self, command: str, body: dict[str, Any]) -> Any:
-        response = await self._session.post(command, json=body)
-        value = response.json()["value"]
-        assert response.is_success, value
-        return value
+    def _fail(self, error: Error) -> None:
+        self.errors.append(str(error))
 
 
 @asynccontextmanager
-async def chromium() -> AsyncIterator[Page]:
+async def chromium() -> AsyncIterator[Chromium]:
     """Start a browser with an empty profile for the duration of the block."""
-    # On a machine without IPv6, chromedriver reports a port that it has chosen itself as 0.
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    driver = await asyncio.create_subprocess_exec(
-        *(_DRIVER, f"--port={port}"),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        async with asyncio.timeout(_START_SECONDS):
-            await _wait_for_start(driver)
-        url = f"http://127.0.0.1:{port}"
-        async with httpx.AsyncClient(base_url=url, timeout=_START_SECONDS) as http:
-            with TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-                async with _session(http, profile) as page:
-                    yield page
-    finally:
-        driver.terminate()
-        await driver.wait()
-
-
-async def _wait_for_start(driver: asyncio.subprocess.Process) -> None:
-    assert driver.stdout is not None
-    async for line in driver.stdout:
-        if b"started successfully" in line:
-            return
-    raise RuntimeError("chromedriver does not start; script/bootstrap client installs it")
-
-
-@asynccontextmanager
-async def _session(http: httpx.AsyncClient, profile: str) -> AsyncIterator[Page]:
-    options = {"args": [*_OPTIONS, f"--user-data-dir={profile}"]}
-    request = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}}
-    response = await http.post("session", json=request)
-    value = response.json()["value"]
-    assert response.is_success, value
-    http.base_url = http.base_url.join(f"/session/{value['sessionId']}/")
-    try:
-        yield Page(http)
-    finally:
-        await http.delete(str(http.base_url).rstrip("/"))
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=_PROGRAM, args=_OPTIONS)
+        try:
+            yield Chromium(await browser.new_page())
+        finally:
+            await browser.close()

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 from uuid import UUID, uuid5
@@ -20,6 +21,7 @@ from src.models.permissions import Role
 from src.models.session import SessionRow
 from src.models.user import User, UserRow
 from src.models.workspace import MembershipRow, WorkspaceRow
+from src.routers.console import BUILT
 from src.services.auth.passwords import hash_password
 from src.services.auth.revocation_watcher import RevocationWatcher
 from src.services.auth.tokens import TokenService
@@ -104,13 +106,15 @@ def _session_of(user: User) -> UUID:
 
 
 @asynccontextmanager
-async def running(settings: Settings, *, healthy: bool = True) -> AsyncIterator[Backend]:
+async def running(
+    settings: Settings, *, healthy: bool = True, console_directory: Path = BUILT
+) -> AsyncIterator[Backend]:
     """Start an instance on a free port; by default wait until it reads the stream."""
     services = Services.build(settings)
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     with patch.object(Services, "build", return_value=services):
-        app = create_app(settings)
+        app = create_app(settings, console_directory)
         config = uvicorn.Config(
             app,
             http=HttpProtocol,

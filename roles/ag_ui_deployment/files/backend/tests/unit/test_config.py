@@ -134,6 +134,19 @@ def test_invalid_origin_is_reported(monkeypatch: pytest.MonkeyPatch, text: str) 
         ("AUDIT_PREVIOUS_KEYS", "x" * 40 + ",short", "openssl rand"),
         ("AUDIT_RETENTION_DAYS", "36501", "less than or equal to 36500"),
         ("AUDIT_CHECKPOINT_MINUTES", "1441", "less than or equal to 1440"),
+        ("UPLOADS_DIRECTORY", "uploads", "no absolute path"),
+        ("UPLOADS_DIRECTORY", "/srv/../etc", "no absolute path"),
+        ("UPLOADS_TOOL_PATH", "/mnt/my documents", "no absolute path"),
+        ("UPLOADS_S3_TARGET", "s3://", "s3://bucket/prefix"),
+        ("UPLOADS_S3_TARGET", "https://s3.example/documents", "s3://bucket/prefix"),
+        ("UPLOADS_S3_TARGET", "s3://documents/../other", "s3://bucket/prefix"),
+        ("UPLOADS_S3_ENDPOINT", "minio:9000", "https://host[:port]"),
+        ("UPLOADS_S3_REGION", "", "at least 1"),
+        ("UPLOADS_S3_CA", "/nowhere/ca.pem", "certificates in PEM form"),
+        ("UPLOADS_TYPES", "pdf,exe", "'exe' is unknown; write some of pdf, docx"),
+        ("UPLOADS_TYPES", "", "at least 1 item"),
+        ("UPLOAD_MAX_BYTES", "0", "greater than or equal to 1"),
+        ("UPLOADS_EXPIRE_HOURS", "8761", "less than or equal to 8760"),
         ("AGENT_MAX_ROUNDS", "1", "greater than or equal to 2"),
         ("RATE_API_PER_USER", "many", "10/minute"),
         ("RATE_GLOBAL", "0/minute", "10/minute"),
@@ -217,6 +230,28 @@ def test_all_errors_are_reported_without_secrets(
 def test_debug_is_refused_in_production(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "DEBUG: is not for production" in error_of(monkeypatch, DEBUG="true")
     assert load(monkeypatch, DEBUG="true", ENV="development").DEBUG
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        ({"UPLOADS_DIRECTORY": "/srv/uploads"}, "UPLOADS_S3_TARGET: excludes UPLOADS_DIRECTORY"),
+        ({"UPLOADS_S3_ACCESS_KEY_ID": ""}, "UPLOADS_S3_ACCESS_KEY_ID: is missing"),
+        ({"UPLOADS_S3_SECRET_ACCESS_KEY": ""}, "UPLOADS_S3_SECRET_ACCESS_KEY: is missing"),
+        ({"UPLOAD_MAX_BYTES": "5368709121"}, "UPLOAD_MAX_BYTES: may be at most 5368709120"),
+    ],
+)
+def test_bucket_for_uploads_needs_an_access_key_and_no_directory(
+    monkeypatch: pytest.MonkeyPatch, changed: dict[str, str], line: str
+) -> None:
+    bucket = {
+        "UPLOADS_S3_TARGET": "s3://documents/site/",
+        "UPLOADS_S3_ACCESS_KEY_ID": "id",
+        "UPLOADS_S3_SECRET_ACCESS_KEY": "secret",
+        "UPLOAD_MAX_BYTES": "5368709120",
+    }
+    assert load(monkeypatch, **bucket).UPLOADS_S3_TARGET == "s3://documents/site"
+    assert f"  {line}" in error_of(monkeypatch, **(bucket | changed))
 
 
 def test_each_setting_is_described_for_its_documentation() -> None:

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from src.models.account import Account, AccountFilter, AccountPage, NewAccount
 from src.models.permissions import Role
-from src.models.session import AccessChangeReason
+from src.models.session import AccessChangeReason, SessionInfo
 from src.models.user import UserRow
 from src.models.workspace import Membership
 from src.repositories import accounts as account_rows
@@ -22,6 +22,7 @@ from src.services.audit.actors import Actor
 from src.services.audit_logger import Action, AuditLogger
 from src.services.auth.access_service import AccessService
 from src.services.auth.email_addresses import normalise_email
+from src.services.auth.errors import SessionNotFoundError
 from src.services.auth.lockout import UNKNOWN_NETWORKS
 from src.services.auth.passwords import hash_new_password
 from src.utils.database import Database
@@ -105,6 +106,22 @@ class AccountService:
         await self._record(actor, Action.USER_CREATE, user, role=role, memberships=memberships)
         return account
 
+    async def set_name(self, actor: Actor, user_id: UUID, name: str | None) -> Account:
+        """Change the name of an account, or remove it.
+
+        Raises:
+            AccountNotFoundError: There is no such account.
+            NotPermittedError: The actor is no longer an administrator.
+        """
+        async with self._locked_account(actor, user_id) as (session, user):
+            previous_name = user.name
+            user.name = name
+            account = await _load_account(session, user)
+        if previous_name != name:
+            change = {"from": previous_name, "to": name}
+            await self._record(actor, Action.USER_RENAME, user, **change)
+        return account
+
     async def set_role(self, actor: Actor, user_id: UUID, role: Role) -> Account:
         """Change the role of an account, and reconnect its streams.
 
@@ -164,6 +181,35 @@ class AccountService:
             account = await _load_account(session, user)
         await self._record(actor, Action.UNLOCK, user, failures=failures)
         return account
+
+    async def open_sessions(self, user_id: UUID, current: UUID) -> list[SessionInfo]:
+        """The open sessions of an account, newest first. `current` is the session of the caller.
+
+        Raises:
+            AccountNotFoundError: There is no such account.
+        """
+        async with self._database.transaction() as session:
+            user = await user_rows.by_id(session, user_id)
+            if user is None:
+                raise AccountNotFoundError
+            return await self._access.open_sessions(session, user, current)
+
+    async def end_session(self, actor: Actor, user_id: UUID, session_id: UUID) -> None:
+        """End one session of an account.
+
+        Raises:
+            AccountNotFoundError: There is no such account.
+            SessionNotFoundError: The account has no such open session.
+            NotPermittedError: The actor is no longer an administrator.
+        """
+        async with self._locked_account(actor, user_id) as (session, user):
+            open_sessions = await self._access.open_sessions(session, user, session_id)
+            if all(one.id != session_id for one in open_sessions):
+                raise SessionNotFoundError
+            await self._access.publish_change(
+                session, user_id=user_id, session_id=session_id, reason=AccessChangeReason.LOGOUT
+            )
+        await self._record(actor, Action.LOGOUT, user, session=str(session_id))
 
     async def end_sessions(self, actor: Actor, user_id: UUID) -> None:
         """End all sessions of an account.

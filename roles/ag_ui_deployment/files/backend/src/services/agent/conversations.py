@@ -228,6 +228,18 @@ class ConversationService:
             )
         return History([message.body for message in messages], active[0] if active else None)
 
+    async def rename(self, user: User, key: ThreadKey, title: str) -> ThreadSummary:
+        """Changes the title of a conversation.
+
+        Raises:
+            ThreadNotFoundError: There is no such conversation, or the user may not see it.
+            NotPermittedError: The user may not change it.
+        """
+        async with self._database.transaction() as session:
+            row = await _changeable_thread(session, user, key)
+            row.title = title
+            return ThreadSummary.model_validate(row)
+
     async def delete(
         self, user: User, key: ThreadKey, recent_period: timedelta
     ) -> rows.DeletedRuns:

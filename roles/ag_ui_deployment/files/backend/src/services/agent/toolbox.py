@@ -28,6 +28,7 @@ from src.services.tools.errors import (
     WorkspaceNotYoursError,
 )
 from src.services.tools.tool_service import ToolService
+from src.services.uploads.errors import UploadStorageError
 from src.utils.database import DATABASE_ERRORS, is_outage
 
 logger = structlog.get_logger(__name__)
@@ -46,6 +47,7 @@ _MESSAGES: tuple[tuple[type[Exception], str], ...] = (
     (JobNotFoundError, "The user has no such job."),
     (TooManyCallsError, "The user has too many calls under way; try again in a moment."),
     (TooManyJobsError, "The user has too many jobs running; one has to end first."),
+    (UploadStorageError, "The uploaded document cannot be read at the moment."),
     (OutcomeUnknownError, "Nobody knows what became of this call."),
 )
 _OUTCOME_UNKNOWN = " It may have done its work all the same."

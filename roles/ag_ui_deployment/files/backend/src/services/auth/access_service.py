@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from src.config import Settings
 from src.models.permissions import Role
-from src.models.session import AccessChangeReason, AccessChangeRow, SessionRow
+from src.models.session import AccessChangeReason, AccessChangeRow, SessionInfo, SessionRow
 from src.models.user import User, UserRow
 from src.repositories import sessions as session_rows
 from src.services.auth.errors import NotAuthenticatedError
@@ -94,6 +94,26 @@ class AccessService:
             and row.expires_at > now
             and row.last_used_at + self._idle_timeout > now
         )
+
+    async def open_sessions(
+        self, session: AsyncSession, user: UserRow, current: UUID
+    ) -> list[SessionInfo]:
+        """Read the open sessions of a user, newest first.
+
+        Args:
+            session: The transaction.
+            user: The user.
+            current: The session of the caller.
+        """
+        now = datetime.now(UTC)
+        names = SessionInfo.model_fields.keys() - {"current"}
+        return [
+            SessionInfo.model_validate(
+                {name: getattr(row, name) for name in names} | {"current": row.id == current}
+            )
+            for row in await session_rows.of_user(session, user.id)
+            if self.is_open(row, user, now)
+        ]
 
     def _cache(self, key: UUID, user: User | None) -> None:
         self._users[key] = user

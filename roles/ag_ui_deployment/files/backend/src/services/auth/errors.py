@@ -44,7 +44,7 @@ class SessionNotFoundError(NotFoundError):
 
     slug = "session-not-found"
     title = "No such session"
-    detail = "You have no open session with this id; GET /auth/sessions lists them."
+    detail = "There is no open session with this id."
 
 
 class RefreshRacedError(DomainError):

@@ -148,16 +148,9 @@ class SessionService:
         """The open sessions of the caller, newest first."""
         async with self._database.transaction() as session:
             user = await user_rows.by_id(session, access.user.id)
-            rows = await session_rows.of_user(session, access.user.id)
-        now = datetime.now(UTC)
-        return [
-            SessionInfo.model_validate(
-                {name: getattr(row, name) for name in SessionInfo.model_fields if name != "current"}
-                | {"current": row.id == access.session_id}
-            )
-            for row in rows
-            if user is not None and self._access.is_open(row, user, now)
-        ]
+            if user is None:
+                return []
+            return await self._access.open_sessions(session, user, access.session_id)
 
     async def log_out(self, access: AccessToken, *, everywhere: bool = False) -> None:
         """End the session of the caller, or with `everywhere` all of their sessions."""

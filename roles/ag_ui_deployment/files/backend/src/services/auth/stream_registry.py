@@ -47,6 +47,11 @@ class StreamRegistry:
         self._recent: OrderedDict[AccessChange, float] = OrderedDict()
         self._outdated: set[object] = set()
 
+    @property
+    def count(self) -> int:
+        """Number of open streams."""
+        return len(self._streams)
+
     @contextmanager
     def registered(self, access: AccessToken, end: Callable[[EndReason], None]) -> Iterator[None]:
         """Register a stream for the duration of the block.

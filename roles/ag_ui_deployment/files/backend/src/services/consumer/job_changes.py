@@ -11,6 +11,7 @@ from src.services.shield.event_types import (
     error_message,
     kind_of,
     percent_of,
+    subject_of,
 )
 
 
@@ -33,6 +34,7 @@ def _add(change: JobChange, event: ShieldEvent) -> None:
     change.last_timestamp = max(change.last_timestamp, event.timestamp)
     _add_ownership(change, event)
     change.kind = change.kind or _storable(kind_of(event.type, event.data))
+    change.subject = change.subject or subject_of(event.type, event.data)
     percent = percent_of(event.type, event.data)
     if percent is not None:
         change.percents[event.id] = percent

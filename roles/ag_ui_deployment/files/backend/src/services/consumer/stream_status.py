@@ -36,6 +36,7 @@ class StreamStatusService:
         return StreamReport(
             stream=self._stream,
             length=state.length if state else 0,
+            entries_added=state.added if state else 0,
             first_id=str(state.first) if state and state.first else None,
             last_id=str(state.last) if state else None,
             group=group,

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Literal, NoReturn, Protocol
+from typing import Literal, NoReturn, Protocol, get_args
 from uuid import UUID
 
 from structlog.stdlib import BoundLogger
@@ -91,6 +91,11 @@ class StreamServer:
         self._max_per_user = settings.STREAMS_PER_USER
         self._retry_ms = settings.SSE_RETRY_MS
         self._count_by_user: Counter[UUID] = Counter()
+        for kind in get_args(StreamKind):
+            metrics.streams_open.labels(kind)
+            for reason in get_args(CloseReason):
+                # An alarm on an increase needs the value before the first stream that ended so.
+                metrics.streams_closed.labels(kind, reason)
 
     @property
     def count(self) -> int:

@@ -1,4 +1,4 @@
-"""Publishes to the stream who owns a job that a tool has accepted.
+"""Publishes to the stream who owns a job that a tool has accepted, and what it is about.
 
 The events of producers name no user. The backend therefore publishes an event of its own, from
 which every instance, the database and every open stream get the owner. If Redis is unavailable at
@@ -35,7 +35,10 @@ _PURGE_EVERY = timedelta(minutes=10)
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """The owner of a job. Every attempt publishes the same event id, so that it counts once."""
+    """The owner of a job. Every attempt publishes the same event id, so that it counts once.
+
+    `subject` is None where the announcement is made from a row: the job is stored with it by then.
+    """
 
     submission_id: UUID
     job_id: str
@@ -43,16 +46,20 @@ class Announcement:
     user_id: UUID
     workspace: str
     accepted_at: datetime
+    subject: str | None = None
 
     def fields(self) -> Mapping[str, bytes]:
         """Returns the fields of the stream entry."""
+        data = {"job_type": self.kind}
+        if self.subject is not None:
+            data["subject"] = self.subject
         metadata = {"user_id": str(self.user_id), "workspace": self.workspace, "source": "ag-ui"}
         return {
             "event_id": f"submission:{self.submission_id}".encode(),
             "type": SUBMISSION.encode(),
             "timestamp": self.accepted_at.isoformat(timespec="milliseconds").encode(),
             "job_id": self.job_id.encode(),
-            "data": orjson.dumps({"job_type": self.kind}),
+            "data": orjson.dumps(data),
             "metadata": orjson.dumps(metadata),
         }
 

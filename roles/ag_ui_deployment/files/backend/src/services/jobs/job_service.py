@@ -1,26 +1,52 @@
 """Lists the jobs that a user may see."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from src.models.job import Job, JobPage, JobQuery, JobRow
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from src.models.event import ZERO, ShieldEvent, StreamId
+from src.models.job import (
+    Job,
+    JobCounts,
+    JobEvent,
+    JobEventPage,
+    JobEventsQuery,
+    JobFilter,
+    JobPage,
+    JobQuery,
+    JobRow,
+)
 from src.models.permissions import Permission
 from src.models.user import User
-from src.repositories import job_list
+from src.repositories import events as event_rows
+from src.repositories import job_list, users
 from src.repositories import jobs as job_rows
+from src.repositories.events import moment
 from src.repositories.job_list import PageRequest
 from src.services.events.hub import EventHub
 from src.services.jobs.reconciler import JobReconciler
 from src.services.rbac_service import visibility
 from src.utils.database import Database
 from src.utils.errors import NotFoundError
-from src.utils.pagination import decode_cursor, encode_cursor, parse_timestamp
+from src.utils.pagination import (
+    CursorRejectedError,
+    decode_cursor,
+    encode_cursor,
+    parse_timestamp,
+)
 
 # How long a response waits for the orchestrator's status of silent jobs, in seconds.
 _LIST_TIMEOUT = 0.3
 _DETAIL_TIMEOUT = 1.2
-# The name of this list in its cursors.
+# Up to how many jobs of a state are counted.
+_COUNTED_MAX = 10_000
+# Size of the data of one page of events.
+_EVENTS_MAX_BYTES = 4 * 1024 * 1024
+# The names of the lists in their cursors.
 _LIST = "jobs"
+_EVENTS = "job-events"
 
 
 class JobNotFoundError(NotFoundError):
@@ -47,17 +73,23 @@ class JobService:
         """
         before = _decode(query.cursor) if query.cursor else None
         limit = query.limit
-        request = PageRequest(limit + 1, query.workspace, query.status, before)
+        request = PageRequest(limit + 1, query, query.status, before)
         async with self._database.transaction() as session:
             rows = await job_list.page(session, visibility(user, Permission.READ_JOBS), request)
-        page = rows[:limit]
+            page = rows[:limit]
+            items = await _with_owner_names(session, page)
         has_more = len(rows) > limit
-        items = [Job.model_validate(row) for row in page]
         await self._reconciler.complete(items, _LIST_TIMEOUT)
         return JobPage(
             items=items,
             next_cursor=_encode(page[-1]) if has_more else None,
         )
+
+    async def counts(self, user: User, filters: JobFilter) -> JobCounts:
+        """Returns the number of jobs that the user may see by state, each up to a limit."""
+        async with self._database.transaction() as session:
+            visible = visibility(user, Permission.READ_JOBS)
+            return JobCounts(**await job_list.counts(session, visible, filters, _COUNTED_MAX))
 
     async def get(self, user: User, job_id: str) -> Job:
         """Returns a job.
@@ -65,13 +97,32 @@ class JobService:
         Raises:
             JobNotFoundError: There is no such job, or the user may not see it.
         """
-        job = Job.model_validate(await self._visible(user, job_id))
+        async with self._database.transaction() as session:
+            row = await self._visible(session, user, job_id)
+            [job] = await _with_owner_names(session, [row])
         await self._reconciler.complete([job], _DETAIL_TIMEOUT)
         return job
 
-    async def _visible(self, user: User, job_id: str) -> JobRow:
+    async def history(self, user: User, job_id: str, query: JobEventsQuery) -> JobEventPage:
+        """Returns the events of a job as they were published, oldest first.
+
+        Raises:
+            CursorRejectedError: The cursor is invalid.
+            JobNotFoundError: There is no such job, or the user may not see it.
+        """
+        after = _decode_event(query.cursor) if query.cursor else ZERO
         async with self._database.transaction() as session:
-            row = await job_rows.by_id(session, job_id)
+            await self._visible(session, user, job_id)
+            page = await event_rows.of_job(session, job_id, after, query.limit, _EVENTS_MAX_BYTES)
+            last = page[-1].id if page else after
+            following = await event_rows.of_job(session, job_id, last, 1, 0)
+        return JobEventPage(
+            items=[_published(event) for event in page],
+            next_cursor=encode_cursor(_EVENTS, str(last)) if following else None,
+        )
+
+    async def _visible(self, session: AsyncSession, user: User, job_id: str) -> JobRow:
+        row = await job_rows.by_id(session, job_id)
         if row is None or not visibility(user, Permission.READ_JOBS).shows(
             *self._owner_and_workspace(row)
         ):
@@ -90,7 +141,8 @@ class JobService:
         if state is None or not visibility(user, Permission.READ_JOBS).shows(
             state.owner, state.workspace
         ):
-            await self._visible(user, job_id)
+            async with self._database.transaction() as session:
+                await self._visible(session, user, job_id)
 
     def _owner_and_workspace(self, row: JobRow) -> tuple[UUID | None, str | None]:
         """Returns the owner and workspace of a job, from the stream if they are not stored."""
@@ -98,6 +150,33 @@ class JobService:
         if state is None:
             return row.owner_id, row.workspace
         return row.owner_id or state.owner, row.workspace or state.workspace
+
+
+async def _with_owner_names(session: AsyncSession, rows: Sequence[JobRow]) -> list[Job]:
+    owners = {row.owner_id for row in rows if row.owner_id}
+    names = await users.names(session, owners)
+    jobs = [Job.model_validate(row) for row in rows]
+    for job in jobs:
+        job.owner_name = names.get(job.owner_id) if job.owner_id else None
+    return jobs
+
+
+def _published(event: ShieldEvent) -> JobEvent:
+    return JobEvent(
+        id=str(event.id),
+        event_id=event.event_id,
+        type=event.type,
+        occurred_at=moment(event.timestamp),
+        data=dict(event.data),
+        metadata=dict(event.metadata),
+    )
+
+
+def _decode_event(cursor: str) -> StreamId:
+    try:
+        return StreamId.parse(decode_cursor(cursor, _EVENTS, 1)[0])
+    except ValueError:
+        raise CursorRejectedError from None
 
 
 def _encode(row: JobRow) -> str:

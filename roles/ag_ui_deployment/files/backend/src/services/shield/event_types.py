@@ -11,6 +11,7 @@ import orjson
 
 from src.models.event import SUBMISSION, ShieldEvent
 from src.models.job import JobStatus
+from src.utils.redaction import redact_text
 
 Data = Mapping[str, Any]
 ToolPhase = Literal["start", "progress", "complete", "error"]
@@ -73,6 +74,9 @@ _EXECUTION_PHASE: dict[str, ToolPhase] = {
     "error": "error",
 }
 
+_SUBJECT_FIELDS = ("subject", "url", "file_path", "source_uri", "query", "question")
+_SUBJECT_LENGTH = 500
+
 _DEFAULT_AMOUNT = 1
 
 
@@ -94,6 +98,22 @@ def kind_of(type_: str, data: Data) -> str | None:
         if type_.startswith(prefix):
             return kind
     return None
+
+
+def subject_of(type_: str, data: Data) -> str | None:
+    """Returns what the job is about, if the event says it: a URL, a file or a question."""
+    if type_ in LIFECYCLE_STATUS:
+        return subject_in(data)
+    if type_ in TOOL_TYPES and tool_phase(type_, data) == "start":
+        return subject_in(tool_arguments(data))
+    return None
+
+
+def subject_in(data: Data) -> str | None:
+    """Returns the subject in data or arguments: shortened, storable, and without credentials."""
+    text = _first_text(data, _SUBJECT_FIELDS)
+    # PostgreSQL stores no NUL.
+    return text and redact_text(text)[:_SUBJECT_LENGTH].replace("\0", "\ufffd")
 
 
 def percent_of(type_: str, data: Data) -> float | None:

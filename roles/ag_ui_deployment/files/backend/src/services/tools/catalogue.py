@@ -10,6 +10,7 @@ from src.config import Settings
 from src.models.permissions import Permission
 from src.models.tools import (
     Arguments,
+    CancelJob,
     CrawlWeb,
     GetJobStatus,
     HealthCheck,
@@ -39,6 +40,8 @@ class ToolDefinition:
         return self.permission is Permission.USE_WRITING_TOOLS
 
 
+# Not every gateway has this tool.
+CANCEL_JOB = "cancel_job"
 _READS, _WRITES = Permission.USE_QUERY_TOOLS, Permission.USE_WRITING_TOOLS
 
 CATALOGUE: Mapping[str, ToolDefinition] = {
@@ -50,6 +53,7 @@ CATALOGUE: Mapping[str, ToolDefinition] = {
         ToolDefinition("qdrant_store", QdrantStore, _WRITES),
         ToolDefinition("lightrag_query", LightragQuery, _READS),
         ToolDefinition("get_job_status", GetJobStatus, _READS),
+        ToolDefinition(CANCEL_JOB, CancelJob, _WRITES),
         ToolDefinition("health_check", HealthCheck, _READS),
     )
 }
@@ -109,6 +113,10 @@ class ArgumentChecker:
         for name, maximum in self._limits.items():
             if values.get(name, 0) > maximum:
                 raise ArgumentsRefusedError(FieldFault(name, f"is more than {maximum}"))
+        if isinstance(arguments, IngestDoc):
+            # The tool does not know uploads, and gets the path of the file instead.
+            values.pop("upload_id", None)
+            values = {name: value for name, value in values.items() if value is not None}
         if isinstance(arguments, CrawlWeb):
             # Always sent, since the tool's own defaults may exceed the configured limits.
             for name, maximum in self._limits.items():

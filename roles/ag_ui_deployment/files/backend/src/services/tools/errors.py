@@ -57,6 +57,24 @@ class TooManyJobsError(DomainError):
         self.silent = silent
 
 
+class JobEndedError(DomainError):
+    """The job has ended, so it cannot be cancelled."""
+
+    status = 409
+    slug = "job-ended"
+    title = "The job has ended"
+    detail = "Only a job that is queued or running can be cancelled."
+
+
+class CannotCancelError(DomainError):
+    """The gateway has no tool that cancels jobs."""
+
+    status = 409
+    slug = "cannot-cancel"
+    title = "Jobs cannot be cancelled here"
+    detail = "The gateway has no tool named cancel_job. The job goes on until it ends."
+
+
 class KeyReusedError(DomainError):
     """The idempotency key was used for a different request."""
 

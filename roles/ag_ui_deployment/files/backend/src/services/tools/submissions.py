@@ -25,9 +25,9 @@ from src.repositories import submissions
 from src.services.gateway.errors import InvalidResponseError, UpstreamError
 from src.services.jobs.announcer import Announcement, JobAnnouncer
 from src.services.jobs.reconciler import JobReconciler
+from src.services.shield.event_types import subject_in
 from src.services.tools.catalogue import JOB_KINDS, ToolDefinition
 from src.services.tools.errors import (
-    ArgumentsRefusedError,
     KeyReusedError,
     OutcomeUnknownError,
     StillRunningError,
@@ -35,12 +35,13 @@ from src.services.tools.errors import (
 )
 from src.utils.background_jobs import BackgroundJobs
 from src.utils.database import DATABASE_ERRORS, Database, is_bad_data
+from src.utils.errors import DomainError
 from src.utils.json_types import Json
 from src.utils.redis import Backoff
 
 logger = structlog.get_logger(__name__)
 
-Send = Callable[[], Awaitable[Json]]
+Send = Callable[[], Awaitable["SentCall"]]
 
 # Jobs without events, and idempotency keys, expire after this time.
 _MAX_AGE = timedelta(hours=24)
@@ -76,6 +77,20 @@ class ToolCallRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class SentCall:
+    """A call that the tool has answered, with the arguments that it got."""
+
+    arguments: Mapping[str, Json]
+    result: Json
+
+    @property
+    def subject(self) -> str | None:
+        """What a job of the call is about. The path of an upload means nothing to users."""
+        name = self.arguments.get("source_name")
+        return subject_in({"subject": name, **self.arguments})
+
+
+@dataclass(frozen=True, slots=True)
 class SubmissionOutcome:
     """The result of a tool call.
 
@@ -95,6 +110,7 @@ class _AnsweredCall:
     submission_id: UUID
     request: ToolCallRequest
     outcome: SubmissionOutcome
+    subject: str | None
     at: datetime
     announced: bool = False
 
@@ -110,6 +126,7 @@ class _AnsweredCall:
             request.user.id,
             request.workspace,
             self.at,
+            self.subject,
         )
 
 
@@ -135,27 +152,28 @@ class SubmissionService:
 
         Args:
             request: The call.
-            send: Sends it and returns the result of the tool.
+            send: Sends it.
 
         Raises:
             TooManyJobsError: The user has too many running jobs.
             KeyReusedError: The idempotency key was used for another call.
             StillRunningError: The first call with this key is still running.
             OutcomeUnknownError: The outcome of the first call with this key is unknown.
-            ArgumentsRefusedError: `send` rejected an argument.
             UpstreamError: `send` failed.
+            DomainError: `send` refused before it sent anything.
         """
         earlier = await self._begin(request)
         if isinstance(earlier, SubmissionOutcome):
             return earlier
         try:
-            result = await send()
-            outcome = SubmissionOutcome(result, _job_id(result) if request.tool.job_kind else None)
-        except (UpstreamError, ArgumentsRefusedError) as error:
+            sent = await send()
+            job_id = _job_id(sent.result) if request.tool.job_kind else None
+            outcome = SubmissionOutcome(sent.result, job_id)
+        except DomainError as error:
             outcome_unknown = isinstance(error, UpstreamError) and error.outcome_unknown
             await self._failed(earlier, outcome_unknown=outcome_unknown)
             raise
-        call = _AnsweredCall(earlier, request, outcome, _now())
+        call = _AnsweredCall(earlier, request, outcome, sent.subject, _now())
         if not await self._store_outcome(call):
             self._background.start(self._retry_storing(call))
         return outcome
@@ -268,7 +286,7 @@ class SubmissionService:
                 call.announced = True
             else:
                 await self._announce(call)
-                await job_rows.merge(session, [_job_change(request, outcome.job_id, call.at)])
+                await job_rows.merge(session, [_job_change(call, outcome.job_id)])
         if row := await session.get(SubmissionRow, call.submission_id):
             row.state = SubmissionState.DONE.value
             row.result = outcome.result
@@ -298,8 +316,8 @@ def _add_submission(session: AsyncSession, request: ToolCallRequest) -> UUID:
     return row.id
 
 
-def _job_change(request: ToolCallRequest, job_id: str, now: datetime) -> JobChange:
-    milliseconds = round(now.timestamp() * 1000)
+def _job_change(call: _AnsweredCall, job_id: str) -> JobChange:
+    request, milliseconds = call.request, round(call.at.timestamp() * 1000)
     return JobChange(
         job_id,
         milliseconds,
@@ -307,6 +325,7 @@ def _job_change(request: ToolCallRequest, job_id: str, now: datetime) -> JobChan
         owner=request.user.id,
         workspace=request.workspace,
         kind=request.tool.job_kind,
+        subject=call.subject,
         submitted=True,
     )
 

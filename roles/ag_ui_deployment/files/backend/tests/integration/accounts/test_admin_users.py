@@ -215,7 +215,9 @@ class TestAccounts:
             ("GET", path),
             ("PUT", f"{path}/role"),
             ("POST", f"{path}/deactivate"),
+            ("GET", f"{path}/sessions"),
             ("DELETE", f"{path}/sessions"),
+            ("DELETE", f"{path}/sessions/{alice.id}"),
             ("GET", "/workspaces"),
             ("PUT", f"/workspaces/default/members/{alice.id}"),
         ]
@@ -247,6 +249,9 @@ class TestChanges:
             await context.ask("PUT", f"{path}/role", {"role": "contributor"})
             me = await backend.http.get("/auth/me", headers=bearer(tokens["access_token"]))
             assert me.json()["role"] == "contributor"
+            for name in ("Alice A.", "Alice A.", None):
+                answer = await context.ask("PUT", f"{path}/name", {"name": name})
+                assert answer.json()["name"] == name
             assert (await context.ask("POST", f"{path}/deactivate")).json()["active"] is False
             assert not await is_logged_in(backend, tokens)
             check_problem(await ask_login(backend, ALICE), 401, "wrong-credentials")
@@ -268,6 +273,8 @@ class TestChanges:
         ours = [event for event in events if event.actor_id == context.admin.id]
         assert [event.action for event in ours] == [
             Action.ROLE_CHANGE,
+            Action.USER_RENAME,
+            Action.USER_RENAME,
             Action.USER_DEACTIVATE,
             Action.USER_ACTIVATE,
             Action.LOGOUT,
@@ -275,6 +282,31 @@ class TestChanges:
         ]
         assert {event.target for event in ours} == {f"user:{alice.id}"}
         assert (ours[0].details["from"], ours[0].details["to"]) == ("viewer", "contributor")
+
+    async def test_sessions_are_listed_and_ended_individually(
+        self, context: AdminContext, backend: Backend
+    ) -> None:
+        alice = await backend.add_user(ALICE)
+        first, second = [await login(backend, ALICE) for _ in range(2)]
+        path = f"/users/{alice.id}/sessions"
+        # The last one is that of the fixture.
+        newest, oldest, other = (await context.get(path))["items"]
+        assert (newest["current"], newest["address"]) == (False, "127.0.0.1")
+        (own,) = (await context.get(f"/users/{context.admin.id}/sessions"))["items"]
+        assert own["current"]
+        async with recording() as events:
+            answer = await context.ask("DELETE", f"{path}/{own['id']}")
+            check_problem(answer, 404, "session-not-found")
+            assert (await context.ask("DELETE", f"{path}/{oldest['id']}")).status_code == 204
+            answer = await context.ask("DELETE", f"{path}/{oldest['id']}")
+            check_problem(answer, 404, "session-not-found")
+        assert [await is_logged_in(backend, tokens) for tokens in (first, second)] == [False, True]
+        assert (await context.get(path))["items"] == [newest, other]
+        (event,) = [one for one in events if one.actor_id == context.admin.id]
+        assert (event.action, event.target) == (Action.LOGOUT, f"user:{alice.id}")
+        assert event.details["session"] == oldest["id"]
+        answer = await context.ask("GET", f"/users/{uuid4()}/sessions")
+        check_problem(answer, 404, "account-not-found")
 
     async def test_deactivation_ends_open_streams(
         self, context: AdminContext, backend: Backend, environment: Environment

@@ -22,6 +22,7 @@ from tests.support.agent import (
 from tests.support.environment import Environment
 from tests.support.gateway import Gateway
 from tests.support.official_client import official_clients
+from tests.support.problems import check_problem
 from tests.support.server import Backend, running, two_instances
 from tests.support.sse import SseClient, sse
 from tests.support.waiting import until
@@ -176,6 +177,26 @@ class TestSecondMessage:
             response = await instances[0].http.post("/agent", json=body, headers=bearer(token))
             assert response.status_code == 422
             assert next(iter(props)) in response.json()["errors"][0]["message"]
+
+
+class TestTitle:
+    async def test_changed_title_is_kept(self, token: str, instances: Instances) -> None:
+        here, elsewhere = instances
+        body = run_input("Say something.")
+        await whole_run(here.http, token, body)
+        path = f"/agent/threads/{body['threadId']}"
+        assert (await thread_of(here, token, body))["title"] == "Say something."
+        renamed = await elsewhere.http.put(
+            f"{path}/title", json={"title": "Shields"}, headers=bearer(token)
+        )
+        assert (renamed.status_code, renamed.json()["title"]) == (200, "Shields")
+        await whole_run(here.http, token, next_message(body, "And more."))
+        assert (await thread_of(here, token, body))["title"] == "Shields"
+        for title in ("", "a\nb", "x" * 201):
+            refused = await here.http.put(
+                f"{path}/title", json={"title": title}, headers=bearer(token)
+            )
+            check_problem(refused, 422, "invalid-request")
 
 
 class TestDisconnect:

@@ -1,6 +1,7 @@
 """Each action that must be recorded happens once; the audit log has all of them and no secrets."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,6 +19,7 @@ from tests.support.environment import Environment
 from tests.support.mail_server import MailServer, mail_server
 from tests.support.scripted_gateway import ENDLESS, scripted_gateway
 from tests.support.server import PASSWORD, Backend, running
+from tests.support.uploads import Uploader, pdf
 from tests.support.waiting import until
 
 # Documents, questions, answers and passwords must not be recorded.
@@ -113,6 +115,7 @@ class AuditedSession:
         new = {"email": "dave@shield.test", "password": PASSWORD, "role": "viewer"}
         dave = (await self.post("/admin/users", self.admin, 201, **new))["id"]
         await self.ask("PUT", f"/admin/users/{dave}/role", self.admin, body={"role": "contributor"})
+        await self.ask("PUT", f"/admin/users/{dave}/name", self.admin, body={"name": "Dave"})
         await self.post("/admin/workspaces", self.admin, 201, name="red")
         member = f"/admin/workspaces/red/members/{dave}"
         await self.ask("PUT", member, self.admin, body={"role": "viewer"})
@@ -138,6 +141,14 @@ class AuditedSession:
             await cancel(self.backend, token, asked)
             await stream.until_ended()
 
+    async def uploads(self) -> None:
+        alice = await self.login(ALICE, NEW_PASSWORD)
+        uploads = Uploader(self.backend, alice["Authorization"].removeprefix("Bearer "))
+        document = pdf(100) + CONTENT.encode()
+        path = await uploads.begun(len(document), filename=f"{CONTENT}.pdf")
+        assert (await uploads.send(path, 0, document)).status_code == 204
+        assert (await uploads.ask("DELETE", path)).status_code == 204
+
     async def dead_letters(self) -> None:
         for how in ("replay", "discard"):
             (bad,) = await self.environment.publish({b"type": b"", b"data": CONTENT.encode()})
@@ -162,7 +173,9 @@ def _read(answer: httpx.Response) -> Any:
     return answer.json() if is_json and answer.content else answer.text
 
 
-async def test_every_action_is_recorded_without_secrets(environment: Environment, log: Log) -> None:
+async def test_every_action_is_recorded_without_secrets(
+    environment: Environment, log: Log, tmp_path: Path
+) -> None:
     await log.add_expired(3, days=100)
     with capture_logs() as lines:
         async with mail_server() as box, scripted_gateway(CONTENT) as gateway:
@@ -170,6 +183,7 @@ async def test_every_action_is_recorded_without_secrets(environment: Environment
                 "LITELLM_URL": gateway,
                 "SMTP_URL": f"smtp://127.0.0.1:{box.port}",
                 "REGISTRATION": "open",
+                "UPLOADS_DIRECTORY": str(tmp_path),
             }
             secrets = await perform_all(environment, box, settings)
     rows = await environment.query("SELECT action, audit_log::text FROM audit_log")
@@ -203,6 +217,7 @@ async def perform_all(
         await session.second_factor()
         await session.administration()
         await session.work()
+        await session.uploads()
         await session.dead_letters()
         await session.audit_log()
         await expire_runs(backend, environment)

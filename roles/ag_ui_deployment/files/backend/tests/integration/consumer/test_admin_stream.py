@@ -59,6 +59,7 @@ async def test_stream_status_matches_redis(
     assert body == {
         "stream": environment.stream,
         "length": 4,
+        "entries_added": 4,
         "first_id": str(ids[0]),
         "last_id": str(last),
         "group": {"name": GROUP, "lag": 0, "pending": 0, "last_delivered_id": str(last)},

@@ -9,6 +9,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from playwright.async_api import Page
 
 from src.models.permissions import Role
 from src.models.user import User
@@ -17,7 +18,7 @@ from tests.run_checker import check_run
 from tests.support.agent import events_path, run_input, running_agent
 from tests.support.agui_client import AgUiClient
 from tests.support.builders import JOB, shield_event
-from tests.support.chromium import Page, chromium
+from tests.support.chromium import chromium
 from tests.support.environment import Environment
 from tests.support.examples import example
 from tests.support.proxy import TcpProxy
@@ -39,8 +40,7 @@ TYPES = [
     "TEXT_MESSAGE_END",
     "RUN_FINISHED",
 ]
-FOLLOW = """
-  const [path, types] = arguments;
+FOLLOW = """([path, types]) => {
   window.events = [];
   window.source = new EventSource(path);
   source.onmessage = () => events.push('{"type": "nameless"}');
@@ -50,17 +50,16 @@ FOLLOW = """
       if (type === "RUN_FINISHED") source.close();
     });
   }
-"""
+}"""
 
-LOG_IN = """
-  const [email, password] = arguments;
+LOG_IN = """async ([email, password]) => {
   const answer = await fetch("/auth/login", {
     method: "POST",
     headers: {"Content-Type": "application/json"},
     body: JSON.stringify({email, password, cookies: true}),
   });
   return answer.status;
-"""
+}"""
 
 
 @pytest.fixture
@@ -92,11 +91,11 @@ class Browser:
     cursors: list[str | None]
 
     async def follow(self, path: str) -> None:
-        await self.page.run(FOLLOW, path, TYPES)
+        await self.page.evaluate(FOLLOW, [path, TYPES])
         await until(lambda: self.cursors)
 
     async def events(self) -> list[dict[str, Any]]:
-        found: list[str] = await self.page.run("return events")
+        found: list[str] = await self.page.evaluate("events")
         return [json.loads(data) for data in found]
 
     async def wait_until_read(self, text: str) -> None:
@@ -116,7 +115,7 @@ class Browser:
         """Wait for the end of the run; return what the page has then."""
 
         async def has_ended() -> bool:
-            return bool(await self.page.run("return source.readyState === EventSource.CLOSED"))
+            return bool(await self.page.evaluate("source.readyState === EventSource.CLOSED"))
 
         await until(has_ended, 30)
         return AgUiClient().apply(await self.events())
@@ -132,9 +131,10 @@ async def browser(backend: Backend) -> AsyncIterator[Browser]:
         cursors.append(subscription.cursor and str(subscription.cursor))
         await real(subscription, connection)
 
-    async with TcpProxy(str(backend.http.base_url), 80) as proxy, chromium() as page:
-        await page.open(f"{proxy.url}/health/live")
-        assert await page.run(LOG_IN, user.email, PASSWORD) == 200
+    async with TcpProxy(str(backend.http.base_url), 80) as proxy, chromium() as started:
+        page = started.page
+        await page.goto(f"{proxy.url}/health/live")
+        assert await page.evaluate(LOG_IN, [user.email, PASSWORD]) == 200
         with ExitStack() as patches:
             for streams in (backend.services.events.streams, backend.services.agent.streams):
                 spy = partial(serve, streams.serve)
@@ -185,11 +185,11 @@ async def test_events_during_a_disconnect_are_delivered(
 async def test_documented_code_reconnects_after_an_http_error(
     environment: Environment, backend: Backend, browser: Browser
 ) -> None:
-    await browser.page.run(
-        f"""{example("js", "Streams")}
+    await browser.page.evaluate(
+        f"""() => {{ {example("js", "Streams")}
         window.events = [];
         window.source = new EventSource("/events");
-        follow("/events", (event) => events.push(JSON.stringify(event)), () => events.push("out"));"""
+        follow("/events", (event) => events.push(JSON.stringify(event)), () => events.push("out")); }}"""
     )
     await until(lambda: len(browser.cursors) == 2)
     owner = str(browser.user.id)
@@ -199,8 +199,8 @@ async def test_documented_code_reconnects_after_an_http_error(
         await browser.proxy.cut()
 
         async def is_closed() -> bool:
-            closed = "return source.readyState === EventSource.CLOSED"
-            return bool(await browser.page.run(closed))
+            closed = "source.readyState === EventSource.CLOSED"
+            return bool(await browser.page.evaluate(closed))
 
         await until(is_closed, 30)
         await environment.publish(shield_event("job:complete", user=owner))

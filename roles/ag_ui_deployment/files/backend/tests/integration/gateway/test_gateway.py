@@ -20,6 +20,7 @@ TOOLS = {
     "qdrant_store": {"text", "metadata", "collection", "point_id"},
     "lightrag_query": {"query", "mode", "only_need_context"},
     "get_job_status": {"job_id"},
+    "cancel_job": {"job_id"},
     "health_check": set(),
 }
 

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 from uuid import NAMESPACE_DNS, UUID, uuid4, uuid5
@@ -22,6 +23,7 @@ from src.models.event import DeadLetterRow, ShieldEvent
 from src.models.job import JobRow, JobStatus
 from src.models.permissions import Permission, PermissionScope, Role
 from src.models.session import SessionRow
+from src.models.upload import UploadRow
 from src.models.user import User, UserRow
 from src.models.workspace import MembershipRow, WorkspaceRow
 from src.services.auth.tokens import TokenService
@@ -35,6 +37,7 @@ from tests.support.builders import settings_of, shield_event
 from tests.support.environment import Environment
 from tests.support.server import Backend, running
 from tests.support.sse import sse
+from tests.support.uploads import OCTETS, TUS, make_empty
 
 # The workspaces of each caller, with the role in each; nobody is a member of blue.
 CALLERS: Mapping[str, tuple[Role, Mapping[str, Role]]] = {
@@ -121,6 +124,10 @@ def resources_of_all_users(read: Permission) -> list[Resource]:
 
 JOBS = resources_of_all_users(Permission.READ_JOBS)
 CONVERSATIONS = resources_of_all_users(Permission.READ_AGENT_RUNS)
+UPLOADS = [
+    *(Resource(owner, owner) for owner in (*CALLERS, OTHER)),
+    Resource("none", exists=False),
+]
 SESSIONS = [Resource(owner, owner) for owner in (*CALLERS, OTHER)]
 
 # Resources by the path up to and including the parameter. The name of a resource is its value in
@@ -130,6 +137,7 @@ SAMPLES: Mapping[str, Sequence[Resource]] = {
     "/agent/runs/{run_id}": CONVERSATIONS,
     "/agent/threads/{thread_id}": CONVERSATIONS,
     "/auth/sessions/{session_id}": SESSIONS,
+    "/api/uploads/{upload_id}": UPLOADS,
     "/api/tools/{name}": [
         Resource("crawl_web", needed=Permission.USE_WRITING_TOOLS),
         Resource("lightrag_query", needed=Permission.USE_QUERY_TOOLS),
@@ -145,11 +153,16 @@ SAMPLES: Mapping[str, Sequence[Resource]] = {
         Resource("1700000000000-2", exists=False),
     ],
     "/admin/workspaces/{name}": [Resource("green"), Resource("nowhere", exists=False)],
+    "/docs/{name}": [Resource("initializer.js"), Resource("nothing.js", exists=False)],
+    "/redoc/{name}": [Resource("initializer.js"), Resource("nothing.js", exists=False)],
+    "/console/{path:path}": [Resource("jobs"), Resource("assets/nothing.js", exists=False)],
 }
 # Bodies that are necessary for a route to check the resource or the caller.
 BODIES: Mapping[tuple[str, str], Any] = {
     ("POST", "/auth/logout"): None,
     ("PUT", "/admin/users/{user_id}/role"): {"role": "viewer"},
+    ("PUT", "/admin/users/{user_id}/name"): {"name": "Somebody"},
+    ("PUT", "/agent/threads/{thread_id}/title"): {"title": "Another title"},
     ("PUT", "/admin/workspaces/{name}/members/{user_id}"): {"role": "viewer"},
 }
 
@@ -221,7 +234,8 @@ def expected(rule: RouteRule, caller: Caller | None, resource: Resource | None) 
         return 401 if rule.needs_login else None
     if rule.permission is not None and not caller.may_anywhere(rule.permission):
         return 403
-    if resource is None:
+    # OPTIONS describes the server, whether or not the resource exists.
+    if resource is None or rule.method == "OPTIONS":
         return None
     if not caller.knows(resource):
         return 404
@@ -239,6 +253,7 @@ class PermissionHarness:
         self._environment = environment
         self._users = {name: uuid4() for name in (*CALLERS, OTHER)}
         self._sessions = {name: uuid4() for name in self._users}
+        self._uploads = {one.name: uuid4() for one in UPLOADS}
         self._tokens: dict[str, str] = {}
 
     async def prepare(self) -> None:
@@ -256,6 +271,8 @@ class PermissionHarness:
             for rows in self._rows():
                 session.add_all(rows)
                 await session.flush()
+        for upload_id in self._uploads.values():
+            make_empty(Path(self._backend.settings.UPLOADS_DIRECTORY) / f"{upload_id}.part")
 
     def callers(self) -> Iterator[Caller | None]:
         yield None
@@ -270,6 +287,9 @@ class PermissionHarness:
         self, rule: RouteRule, caller: Caller | None, resource: Resource | None
     ) -> int:
         headers = bearer(await self.token(caller)) if caller else {}
+        if rule.path.startswith("/api/uploads"):
+            # Without Upload-Length: an upload that begins names its workspace in a header.
+            headers |= TUS | OCTETS | {"Upload-Offset": "0"}
         body = BODIES.get((rule.method, rule.path), None if rule.method == "GET" else {})
         path = re.sub(r"\{([^}]*)\}", lambda it: self._in_path(it[1], resource), rule.path)
         # These ids are scoped to a user.
@@ -318,8 +338,10 @@ class PermissionHarness:
         assert resource is not None
         if parameter == "invitation_id":
             return str(_invitation_id(resource.name))
+        if parameter == "upload_id":
+            return str(self._uploads[resource.name])
         if parameter == "session_id":
-            return str(self._sessions[resource.name])
+            return str(self._sessions.get(resource.name, uuid4()))
         if parameter == "user_id":
             # In a path below a workspace: its only member.
             is_user = resource.name in self._users or resource.name == "nobody"
@@ -351,6 +373,9 @@ class PermissionHarness:
             for workspace, role in memberships.items()
         ]
         yield [_session(id_, self._users[name]) for name, id_ in self._sessions.items()]
+        yield [
+            _upload(self._uploads[one.name], self._users[one.name]) for one in UPLOADS if one.exists
+        ]
         yield [_job(one, self._users[one.owner or OTHER]) for one in JOBS if one.exists]
         yield [
             DeadLetterRow(
@@ -371,6 +396,19 @@ class PermissionHarness:
         conversations = [one for one in CONVERSATIONS if one.exists]
         yield [_thread(one, self._users[one.owner or OTHER]) for one in conversations]
         yield [_run(one, self._users[one.owner or OTHER]) for one in conversations]
+
+
+def _upload(id_: UUID, owner: UUID) -> UploadRow:
+    now = datetime.now(UTC)
+    return UploadRow(
+        id=id_,
+        owner_id=owner,
+        workspace="default",
+        header="",
+        size=10,
+        created_at=now,
+        expires_at=now + timedelta(hours=1),
+    )
 
 
 def _invitation_id(name: str) -> UUID:
@@ -423,10 +461,17 @@ def _run(resource: Resource, owner: UUID) -> RunRow:
 
 
 @pytest.fixture
-async def harness(environment: Environment) -> AsyncIterator[PermissionHarness]:
+async def harness(environment: Environment, tmp_path: Path) -> AsyncIterator[PermissionHarness]:
     # Nothing listens there: a caller with the permission for a tool gets an error of the gateway.
-    settings = environment.settings(STREAMS_PER_USER=1000, LITELLM_URL="http://127.0.0.1:1")
-    async with running(settings) as backend:
+    uploads = tmp_path / "uploads"
+    uploads.mkdir()
+    settings = environment.settings(
+        STREAMS_PER_USER=1000,
+        LITELLM_URL="http://127.0.0.1:1",
+        UPLOADS_DIRECTORY=str(uploads),
+    )
+    (tmp_path / "index.html").touch()
+    async with running(settings, console_directory=tmp_path) as backend:
         harness = PermissionHarness(backend, environment)
         await harness.prepare()
         yield harness
@@ -494,6 +539,8 @@ async def test_lists_contain_only_visible_resources(harness: PermissionHarness) 
         known = {one.name for one in JOBS if caller.knows(one)}
         jobs = await harness.get(caller, "/api/jobs", limit=200)
         assert {one["id"] for one in jobs["items"]} == known, caller.name
+        counts = await harness.get(caller, "/api/jobs/counts")
+        assert sum(counts.values()) == len(known), caller.name
         for workspace in WORKSPACES:
             jobs = await harness.get(caller, "/api/jobs", limit=200, workspace=workspace)
             there = {one.name for one in JOBS if one.workspace == workspace}

@@ -1,6 +1,7 @@
 """Bodies are limited before they are parsed, and read only from authorised clients."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -77,7 +78,7 @@ async def test_unauthenticated_request_is_refused_before_its_body(backend: Backe
     asking = [rule for rule in rules if rule.needs_login and rule.path != "/auth/logout"]
     assert len(asking) > 10
     for rule in asking:
-        path = rule.path.format_map(dict.fromkeys(("user_id", "name"), "x"))
+        path = re.sub(r"\{\w+\}", "x", rule.path)
         for headers in ({}, bearer("forged")):
             async with request(backend, path, 1000, headers, rule.method) as raw:
                 status, problem = await raw.answer()

@@ -1,6 +1,7 @@
 """Job changes of a batch, independent of the order of its events."""
 
 from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -96,6 +97,33 @@ def test_nul_characters_are_removed_from_texts() -> None:
     assert all(text and "\0" not in text for text in texts)
 
 
+@pytest.mark.parametrize(
+    ("type_", "data", "subject"),
+    [
+        ("job:queued", {"url": "https://example.org/"}, "https://example.org/"),
+        ("ingestion.queued", {"source_uri": "/srv/a b.pdf"}, "/srv/a b.pdf"),
+        ("query.started", {"query": "What is a shield?"}, "What is a shield?"),
+        ("job:accepted", {"subject": "report.pdf", "file_path": "/u/7"}, "report.pdf"),
+        ("tool:start", {"tool": "x", "arguments": {"url": "https://a.org"}}, "https://a.org"),
+        ("job:queued", {"url": "https://me:word@a.org/"}, "https://[redacted]@a.org/"),
+        ("job:queued", {"url": "https://a.org/\0" + "b" * 600}, "https://a.org/\ufffd" + "b" * 485),
+        ("job:queued", {"url": 7, "query": " "}, None),
+        # Parts of a job, which are not what it is about.
+        ("rag:chunk_processed", {"source_uri": "https://a.org/page"}, None),
+        ("tool:complete", {"tool": "x", "arguments": {"url": "https://a.org"}}, None),
+    ],
+)
+def test_subject_is_what_the_job_is_about(
+    type_: str, data: dict[str, Any], subject: str | None
+) -> None:
+    assert change(shield_event(type_, data)).subject == subject
+
+
+def test_first_subject_counts() -> None:
+    events = [shield_event("job:queued", {"url": f"https://{name}.org"}) for name in "ab"]
+    assert change(*stream(*events)).subject == "https://a.org"
+
+
 @given(valid_history() | random_events(), st.data())
 def test_order_within_a_batch_does_not_matter(
     events: list[ShieldEvent], data: st.DataObject
@@ -103,7 +131,10 @@ def test_order_within_a_batch_does_not_matter(
     """Except for names on which the events of a job disagree."""
     shuffled = data.draw(st.permutations(events))
     nameless = [
-        [replace(one, owner=None, workspace=None, kind=None) for one in summarize(order)]
+        [
+            replace(one, owner=None, workspace=None, kind=None, subject=None)
+            for one in summarize(order)
+        ]
         for order in (events, shuffled)
     ]
     assert nameless[0] == nameless[1]

@@ -5,6 +5,7 @@ from inspect import iscoroutinefunction
 from typing import Any
 
 import pytest
+import yaml  # type: ignore[import-untyped]
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import iter_route_contexts
@@ -16,6 +17,7 @@ from src.services.rbac_service import OPEN_ROUTES
 from src.web.dependencies import requires
 from src.web.route_rules import NoRuleError, RouteRule, rules_of
 from tests.support.builders import settings_of
+from tests.support.examples import TOP
 
 
 @pytest.fixture
@@ -30,6 +32,13 @@ def test_every_route_has_a_rule_and_every_rule_a_route(app: FastAPI) -> None:
     assert RouteRule("POST", "/auth/token", None, needs_login=False) in rules
     without_need = {(rule.method, rule.path) for rule in rules if rule.permission is None}
     assert without_need == OPEN_ROUTES
+
+
+def test_proxy_knows_the_paths_of_all_routes(app: FastAPI) -> None:
+    """A frontend of the site gets all paths that begin with another name."""
+    variables = TOP / "roles/ag_ui_deployment/vars/main/frontend.yml"
+    names = {str(route.path).split("/")[1] for route in iter_route_contexts(app.routes)}
+    assert names - {""} == set(yaml.safe_load(variables.read_text())["__ag_ui_backend_paths"])
 
 
 def test_permission_implies_login(app: FastAPI) -> None:

@@ -1,0 +1,1 @@
+import{vt as e,yt as t}from"./index-t0FkKyu1.js";function n(n){return class extends t{shouldComponentUpdate(e){let t=this.props;return Object.entries(e).some(([e,n])=>!Object.is(n,t[e]))}render(){return e(n,this.props)}}}export{n as t};

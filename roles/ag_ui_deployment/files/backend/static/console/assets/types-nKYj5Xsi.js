@@ -1,0 +1,1 @@
+var e=[`viewer`,`contributor`,`admin`],t=[`success`,`failure`,`denied`],n=[`queued`,`running`,`completed`,`failed`,`cancelled`];function r(e){return n.includes(e)}function i(e){return e!==`queued`&&e!==`running`}export{r as a,i,e as n,n as r,t};

@@ -1,0 +1,1 @@
+"""Uploads by the official client through nginx."""
