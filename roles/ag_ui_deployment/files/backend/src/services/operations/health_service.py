@@ -112,12 +112,13 @@ class HealthService:
         """Make a report with actual queries to Redis and PostgreSQL. It is cached for one second."""
         async with self._lock:
             if self._cached is None or time.monotonic() - self._cached[0] > _CACHE_SECONDS:
-                health = await self._check()
+                health = await self.check()
                 # Dated after the checks, so that requests that waited for slow checks share the result.
                 self._cached = (time.monotonic(), health)
             return self._cached[1]
 
-    async def _check(self) -> Health:
+    async def check(self) -> Health:
+        """Make a report that is not cached."""
         (connected, redis), database = await asyncio.gather(
             self._check_redis(), self._check_database()
         )

@@ -88,7 +88,8 @@ class InstanceReporter(BackgroundTask):
                 return
 
     async def _describe(self) -> InstanceStatus:
-        health = await self._health.health()
+        # Requests for /health get no report from before they were made, except of other requests.
+        health = await self._health.check()
         return InstanceStatus(
             name=self._instance,
             version=__version__,

@@ -227,13 +227,13 @@ async def test_part_that_was_replaced_does_not_become_part_of_a_document(
     upload_id = UUID(id_of(path))
     await carol.send(path, 0, CONTENT[:MIDDLE])
     async with storage_of(instances[0]).locked(upload_id) as late:
-        await late.append(b"x", None)
+        await late.append(b"y", None)
         await environment.query("UPDATE s3_uploads SET writer_until = now() - interval '1 second'")
         sent = await carol.at(instances[1]).send(path, MIDDLE, CONTENT[MIDDLE:-1])
         assert sent.status_code == 204
         with pytest.raises(UploadLockedError):
             # It overwrites the second part before it finds out that it has lost the lock.
-            await late.append(b"x" * PART, None)
+            await late.append(b"y" * PART, None)
     sent = await carol.send(path, len(CONTENT) - 1, CONTENT[-1:])
     check_problem(sent, 503, "upload-storage-unavailable")
     assert (await carol.get("/api/uploads"))["items"][0]["status"] == "uploading"
@@ -326,6 +326,6 @@ async def test_uploads_use_a_bounded_part_of_the_memory(carol: Uploader) -> None
     async def is_refused() -> bool:
         return (await carol.send(paths[-1], 0, b"")).status_code == 429
 
-    await until(is_refused)
+    await until(is_refused, seconds=60)
     for writer in writers:
         writer.transport.abort()
