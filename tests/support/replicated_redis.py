@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import subprocess
-import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,8 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError
 from redis.retry import Retry
+
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -176,13 +177,7 @@ class ReplicatedRedis:
         return known <= {(1, len(self.sentinels) - 1)}
 
     def _wait(self, check: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + WAIT_SECONDS
-        while True:
-            with suppress(RedisError):
-                if check():
-                    return
-            assert time.monotonic() < deadline, f"no {what}"
-            time.sleep(0.1)
+        eventually(check, what, within=WAIT_SECONDS, ignoring=(RedisError,))
 
     def _config(self, port: int) -> Path:
         return self._folder / str(port) / "redis.conf"

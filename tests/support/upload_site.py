@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,9 +27,10 @@ from tests.support.nginx import (
     make_folders,
     render_site,
 )
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 TOP = Path(__file__).parents[2]
 BACKEND = TOP / "roles/ag_ui_deployment/files/backend"
@@ -39,14 +39,6 @@ NODE = Path(ROOT_DIR) / "bin/node"
 NAME = "localhost"
 EMAIL, PASSWORD = "carol@shield.test", "correct horse battery staple"
 _PATIENCE = 60.0
-
-
-def wait_until(condition: Callable[[], object], seconds: float = _PATIENCE) -> None:
-    """Poll the condition until it is true."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"still not after {seconds} s"
-        time.sleep(0.01)
 
 
 class Instance:
@@ -71,7 +63,7 @@ class Instance:
                 stdout=log,
                 stderr=log,
             )
-        wait_until(self._is_ready)
+        eventually(self._is_ready, "the instance is ready", within=_PATIENCE)
 
     def kill(self) -> None:
         assert self._process

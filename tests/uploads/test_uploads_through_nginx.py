@@ -14,8 +14,8 @@ from tests.support.upload_site import (
     UploadSite,
     lines_of,
     running_upload_site,
-    wait_until,
 )
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +58,8 @@ def test_cut_upload_survives_the_end_of_its_instance(site: UploadSite, tmp_path:
     options = {"chunkSize": ONE_REQUEST, "cutAfter": size // 8, "hold": str(hold)}
     with site.client(sent, **options) as client:
         for share in (4, 2):
-            wait_until(partial(is_due, size // share))
+            due = partial(is_due, size // share)
+            eventually(due, f"1/{share} of the document has arrived", within=60, every=0.01)
             hold.touch()
             (one,) = receiving()
             one.kill()

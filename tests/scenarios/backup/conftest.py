@@ -14,9 +14,9 @@ import yaml  # type: ignore[import-untyped]
 from tests.scenarios.support.http import request
 from tests.scenarios.support.load import Load
 from tests.scenarios.support.site import PASSWORD
-from tests.scenarios.support.waiting import Stopwatch, eventually
 from tests.shield import STREAM
 from tests.support.playbook import TOP, run_playbook
+from tests.support.waiting import Stopwatch, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

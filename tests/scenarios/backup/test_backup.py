@@ -12,8 +12,8 @@ import pytest
 from tests.scenarios.support.http import EventStream, request
 from tests.scenarios.support.jobs import Job
 from tests.scenarios.support.site import PASSWORD
-from tests.scenarios.support.waiting import eventually
 from tests.shield import STREAM
+from tests.support.waiting import eventually
 
 from .conftest import PROTECTED
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tests.scenarios.support.http import EventStream
 from tests.scenarios.support.jobs import Job
 from tests.scenarios.support.site import PASSWORD
-from tests.scenarios.support.waiting import eventually
+from tests.support.waiting import eventually
 
 from .conftest import play
 

@@ -16,7 +16,7 @@ from redis.sentinel import Sentinel
 
 from tests.scenarios.support.http import Instance, Proxy
 from tests.scenarios.support.site import Site
-from tests.scenarios.support.waiting import eventually
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,8 +9,8 @@ from tests.scenarios.cluster.cluster import common_proxy, move_address
 from tests.scenarios.support.event_source import position
 from tests.scenarios.support.http import EventStream, request
 from tests.scenarios.support.site import GROUP
-from tests.scenarios.support.waiting import Stopwatch, eventually
 from tests.shield import STREAM
+from tests.support.waiting import Stopwatch, eventually
 
 if TYPE_CHECKING:
     from tests.scenarios.cluster.cluster import ClusterSite

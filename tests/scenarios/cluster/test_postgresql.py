@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tests.scenarios.cluster.cluster import POSTGRESQL
 from tests.scenarios.support.event_source import position
 from tests.scenarios.support.site import PASSWORD
-from tests.scenarios.support.waiting import Stopwatch, eventually
+from tests.support.waiting import Stopwatch, eventually
 
 if TYPE_CHECKING:
     from tests.scenarios.cluster.cluster import ClusterSite

@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 from tests.scenarios.cluster.cluster import PROMOTED_WITHIN
 from tests.scenarios.support.event_source import position
 from tests.scenarios.support.experiment import EVENTS_FOR_EVERY_VIEW
-from tests.scenarios.support.waiting import Stopwatch, eventually
+from tests.support.waiting import Stopwatch, eventually
 
 if TYPE_CHECKING:
     from tests.scenarios.cluster.cluster import ClusterSite

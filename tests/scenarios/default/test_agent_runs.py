@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from roles.ag_ui_deployment.files.backend.tests.run_checker import check_run
 from tests.scenarios.support.api_client import failure_of, run_input, text_of
 from tests.scenarios.support.http import EventStream, read_to_end
-from tests.scenarios.support.waiting import eventually
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from tests.scenarios.support.api_client import ApiClient

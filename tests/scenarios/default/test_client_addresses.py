@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from tests.scenarios.support.http import request
 from tests.scenarios.support.site import PASSWORD
-from tests.scenarios.support.waiting import eventually
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from tests.scenarios.support.site import Account, Site

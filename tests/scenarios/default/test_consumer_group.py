@@ -13,9 +13,9 @@ import redis as redis_py
 from tests.scenarios.support.http import EventStream
 from tests.scenarios.support.jobs import Job, SteadyPublisher
 from tests.scenarios.support.site import GROUP
-from tests.scenarios.support.waiting import Stopwatch, eventually
 from tests.shield import STREAM
 from tests.shield.faults import FLAWS, malformed
+from tests.support.waiting import Stopwatch, eventually
 
 if TYPE_CHECKING:
     from tests.scenarios.support.figures import Figures

@@ -12,7 +12,7 @@ from tests.scenarios.support.deployment import deploy, run
 from tests.scenarios.support.http import EventStream, read_to_end, request
 from tests.scenarios.support.request_load import RequestLoad
 from tests.scenarios.support.site import RESTART_LIMIT
-from tests.scenarios.support.waiting import eventually
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

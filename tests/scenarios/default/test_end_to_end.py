@@ -12,7 +12,7 @@ import pytest
 from tests.scenarios.support.api_client import QUESTION, ApiClient, failure_of, text_of
 from tests.scenarios.support.gateway import REQUESTS_PER_MINUTE
 from tests.scenarios.support.http import request
-from tests.scenarios.support.waiting import Stopwatch, eventually
+from tests.support.waiting import Stopwatch, eventually
 
 if TYPE_CHECKING:
     from tests.scenarios.support.gateway import Gateway

@@ -9,8 +9,8 @@ import pytest
 
 from tests.scenarios.support.http import EventStream, request
 from tests.scenarios.support.jobs import Job
-from tests.scenarios.support.waiting import Stopwatch, eventually
 from tests.support.metadata import backend_version
+from tests.support.waiting import Stopwatch, eventually
 
 if TYPE_CHECKING:
     from tests.scenarios.support.figures import Figures

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from roles.ag_ui_deployment.files.backend.tests.support.official_client import official_clients
 from tests.scenarios.support.http import request
-from tests.scenarios.support.waiting import eventually
 from tests.shield import Outcome, crawl_job, ingest_job, legacy_job, query_job, worker_events
 from tests.shield.faults import with_duplicates, with_event_after_end, with_unknown_type
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,9 +17,9 @@ from roles.ag_ui_deployment.files.backend.tests.run_checker import (
 )
 from tests.scenarios.support.http import EventStream, Refused, read_to_end, request
 from tests.scenarios.support.jobs import Job, SteadyPublisher
-from tests.scenarios.support.waiting import eventually
 from tests.shield import MAXLEN, ShieldEvent, any_job, crawl_job
 from tests.shield.faults import enlarged, with_due_times, with_random_faults
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from random import Random

@@ -10,7 +10,7 @@ import pytest
 
 from tests.scenarios.support.http import request
 from tests.scenarios.support.site import RESTART_LIMIT
-from tests.scenarios.support.waiting import Stopwatch, eventually
+from tests.support.waiting import Stopwatch, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

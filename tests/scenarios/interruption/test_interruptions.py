@@ -13,7 +13,7 @@ from tests.scenarios.support.releases import (
     reboot,
     releases,
 )
-from tests.scenarios.support.waiting import eventually
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from tests.scenarios.support.site import Site

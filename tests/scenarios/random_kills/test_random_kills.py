@@ -11,7 +11,7 @@ from tests.scenarios.support.releases import (
     releases,
 )
 from tests.scenarios.support.request_load import RequestLoad
-from tests.scenarios.support.waiting import Stopwatch
+from tests.support.waiting import Stopwatch
 
 if TYPE_CHECKING:
     from random import Random

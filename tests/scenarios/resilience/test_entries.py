@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from tests.scenarios.support.experiment import ClientCounts
 from tests.scenarios.support.jobs import Job
-from tests.scenarios.support.waiting import Stopwatch, eventually
 from tests.shield import Malformed
 from tests.shield.faults import enlarged, malformed
+from tests.support.waiting import Stopwatch, eventually
 
 if TYPE_CHECKING:
     from tests.scenarios.support.experiment import ExperimentFactory

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from tests.scenarios.resilience.faults import LOSS, network_cut, network_slow_and_lossy
-from tests.scenarios.support.waiting import eventually
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from tests.scenarios.support.experiment import ExperimentFactory

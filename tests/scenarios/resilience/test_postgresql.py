@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from tests.scenarios.resilience.faults import Session, database_full, disk_full
 from tests.scenarios.support.jobs import Job
-from tests.scenarios.support.waiting import eventually
 from tests.shield import MAXLEN
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from tests.scenarios.support.experiment import Experiment, ExperimentFactory

@@ -12,8 +12,8 @@ from tests.scenarios.resilience.faults import main_pid, suspended
 from tests.scenarios.support.http import request
 from tests.scenarios.support.process_metrics import counted
 from tests.scenarios.support.site import GROUP
-from tests.scenarios.support.waiting import eventually
 from tests.shield import STREAM
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

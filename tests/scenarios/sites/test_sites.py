@@ -15,9 +15,9 @@ from urllib.request import Request, urlopen
 import pytest
 
 from tests.scenarios.support.http import TIMEOUT, Proxy, request
-from tests.scenarios.support.waiting import eventually
 from tests.shield import Publisher, query_job
 from tests.support.playbook import TOP, run_playbook
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from tests.scenarios.support.experiment import ClientCounts
 from tests.scenarios.support.load import warm_up
 from tests.scenarios.support.process_metrics import memory
-from tests.scenarios.support.waiting import Stopwatch
+from tests.support.waiting import Stopwatch
 
 if TYPE_CHECKING:
     from tests.scenarios.support.experiment import ExperimentFactory

@@ -18,8 +18,8 @@ from tests.scenarios.support.event_source import Browser, position
 from tests.scenarios.support.http import request
 from tests.scenarios.support.load import Load
 from tests.scenarios.support.process_metrics import counted, logged, memory, processes
-from tests.scenarios.support.waiting import Stopwatch, eventually
 from tests.shield import MAXLEN
+from tests.support.waiting import Stopwatch, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence

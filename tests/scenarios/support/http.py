@@ -24,7 +24,7 @@ from roles.ag_ui_deployment.files.backend.tests.run_checker import (
     FrameParser,
     check_frames,
 )
-from tests.scenarios.support.waiting import TooLate
+from tests.support.waiting import TooLate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

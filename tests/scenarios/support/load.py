@@ -13,8 +13,8 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from tests.scenarios.support.jobs import Job
-from tests.scenarios.support.waiting import eventually
 from tests.shield import MAXLEN, STREAM, Publisher, ShieldEvent, Stopped
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

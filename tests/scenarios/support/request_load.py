@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Final, Self
 
 from tests.scenarios.support.http import request
-from tests.scenarios.support.waiting import eventually
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from tests.scenarios.support.http import Route

@@ -19,9 +19,9 @@ from redis.retry import Retry
 from testinfra.utils.ansible_runner import AnsibleRunner
 
 from tests.scenarios.support.http import Answer, Instance, Proxy, request
-from tests.scenarios.support.waiting import eventually
 from tests.shield import STREAM
 from tests.support.playbook import host_variables
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,7 +18,7 @@ from tests.scenarios.support.releases import (
     releases,
 )
 from tests.scenarios.support.request_load import RequestLoad
-from tests.scenarios.support.waiting import eventually
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,20 +9,19 @@ from src.commands.output import EXIT_BAD_INPUT, EXIT_UNAVAILABLE, fail
 from src.config import SettingsError, load_settings
 from src.utils.database import DATABASE_ERRORS
 
-# The modules of src.commands by their commands. Only that of the given command is imported, because all of them take
-# seconds to import.
-_MODULES = {
-    "serve": "serve",
-    "migrate": "schema",
-    "users": "users",
-    "second-factors": "second_factors",
-    "workspaces": "workspaces",
-    "audit": "audit",
-    "settings": "settings",
-    "stream": "stream",
-    "openapi": "openapi",
-    "permissions": "permissions",
-}
+# Each has a module of its name. Only that of the given command is imported, because all of them take seconds to import.
+_COMMANDS = (
+    "serve",
+    "migrate",
+    "users",
+    "second-factors",
+    "workspaces",
+    "audit",
+    "settings",
+    "stream",
+    "openapi",
+    "permissions",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,8 +41,8 @@ def _parser(command: Sequence[str]) -> argparse.ArgumentParser:
     """The parser of a command, or of all commands for help and for a wrong command."""
     parser = argparse.ArgumentParser(prog="python -m src.cli", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name in _MODULES.keys() & command or _MODULES:
-        import_module(f"src.commands.{_MODULES[name]}").register(commands)
+    for name in {*_COMMANDS}.intersection(command) or _COMMANDS:
+        import_module(f"src.commands.{name.replace('-', '_')}").register(commands)
     return parser
 
 

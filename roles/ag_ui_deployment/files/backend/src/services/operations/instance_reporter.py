@@ -88,7 +88,7 @@ class InstanceReporter(BackgroundTask):
                 return
 
     async def _describe(self) -> InstanceStatus:
-        # Requests for /health get no report from before they were made, except of other requests.
+        # Not cached: a request for /health must not get a report from before a change that it follows.
         health = await self._health.check()
         return InstanceStatus(
             name=self._instance,
